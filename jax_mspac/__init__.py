@@ -1,0 +1,18 @@
+"""RGB-infrared person re-identification in JAX/Flax: MSPAC-MeCen, its rivals and the exact evaluation protocols."""
+
+from typing import Any
+
+__all__ = ["UserError", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # JAX takes a second to import; `--help` and the config files do without.
+    if name == "load":
+        from jax_mspac.inference import load
+
+        return load
+    if name == "UserError":
+        from jax_mspac.errors import UserError
+
+        return UserError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,230 @@
+"""The default configuration, which the files in configs/ change, and its validation.
+
+The fields are the whole vocabulary of a run: a command line can only change what is listed here and what the config
+file adds for its data set, under `data` (arguments of its builder) and `eval` (arguments of its protocols).
+"""
+
+import json
+import os
+
+from ml_collections import ConfigDict
+
+from jax_mspac.errors import UserError
+
+# Name of the resolved config in the workdir.
+FILE = "config.json"
+# A resumed run must agree with its checkpoints in these sections; elsewhere (train, eval, ...) it may change its mind.
+RUN_IDENTITY = ("method", "seed", "data", "batch", "augment", "model", "loss", "optimizer")
+# Where data lies may differ between machines.
+LOCATIONS = ("source", "data_dir")
+
+
+def default_config() -> ConfigDict:
+    """All fields with their defaults: MSPAC-MeCen on the demo data, at a size for two CPU cores."""
+    config = ConfigDict()
+    config.method = "mspac"  # a name of jax_mspac.methods.METHODS
+    config.seed = 0
+
+    config.data = ConfigDict()
+    config.data.name = "synthetic"  # a name of jax_mspac.data.datasets.DATASETS
+    config.data.source = ""  # folder of the original images, for data sets that have one
+    config.data.data_dir = ""  # where prepared TFDS sets are kept; "": TFDS's own default, ~/tensorflow_datasets
+    config.data.height = 96  # pixels
+    config.data.width = 48
+    config.data.train_splits = ("train",)  # ("train", "val") trains on the validation identities too
+
+    config.batch = ConfigDict()  # identities x (visible + infrared) images per step, over all devices
+    config.batch.identities = 8
+    config.batch.visible = 4
+    config.batch.infrared = 4
+
+    config.augment = ConfigDict()
+    config.augment.pad = 4  # pixels of padding before the random crop; 0: no crop
+    config.augment.flip = 0.5  # probability, like the ones below
+    config.augment.erasing = 0.5
+    config.augment.channel_exchange = 0.0  # visible images only: one channel shown in all three
+    config.augment.random_grey = 0.0  # visible images only
+
+    config.model = ConfigDict()
+    config.model.backbone = "resnet18"  # resnet18, resnet34, resnet50
+    config.model.width = 64  # channels of the first stage; 64 is the published size
+    config.model.pretrained = "none"  # none, a .safetensors/.npz/.pth file, or hf://OWNER/NAME
+    config.model.last_stride = 1
+    config.model.shared_from = 1  # 0: all layers shared ... 1: own stems ... 5: two separate networks
+    config.model.parts = (6, 3, 1)  # stripes per level of the cascade; (): no attention
+    config.model.attention_form = "mask"  # mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)
+    config.model.attention_kernel = 7  # of the spatial gate
+    config.model.stripes = 6  # of the embedding when loss.identity is "part"
+    config.model.pooling = "average"  # average, gem
+    config.model.embedding_dim = 0  # 0: the pooled feature itself
+    config.model.dtype = "float32"  # of the computation: float32, bfloat16; parameters stay float32
+
+    config.loss = ConfigDict()
+    config.loss.identity = "global"  # global: one classifier on the unified feature; part: one per stripe
+    config.loss.label_smoothing = 0.0
+    config.loss.mecen = ConfigDict()
+    config.loss.mecen.weight = 1.0  # 0: no centre loss
+    config.loss.mecen.feature = "after_neck"  # before_neck, after_neck
+    config.loss.mecen.margin = 0.3
+    config.loss.mecen.use_margin = True
+    config.loss.mecen.use_exp = True
+    config.loss.mecen.reduction = "per_sample"  # sum (the slides), mean, per_sample
+    config.loss.triplet = ConfigDict()
+    config.loss.triplet.kind = "none"  # none, batch_hard, weighted_regularized
+    config.loss.triplet.weight = 1.0
+    config.loss.triplet.margin = 0.3  # batch_hard only
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "sgd"  # sgd (Nesterov), adamw
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.backbone_factor = 1.0  # learning rate of the backbone relative to the new layers
+    config.optimizer.centers_factor = 5.0  # learning rate of the MeCen centres likewise
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 5e-4
+    config.optimizer.decay_norms_and_biases = False
+    config.optimizer.clip_norm = 0.0  # largest global gradient norm; 0: no clipping
+    config.optimizer.schedule = "cosine"  # constant, step, cosine
+    config.optimizer.warmup = 0.1  # linear, as a fraction of train.steps
+    config.optimizer.milestones = (0.4, 0.7)  # step: x0.1 at these fractions of train.steps
+
+    config.train = ConfigDict()
+    config.train.steps = 400
+    config.train.log_every = 10  # steps between progress lines
+    config.train.compilation_cache = True  # keep compiled programs in a folder of this user
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 100  # steps
+    config.checkpoint.keep = 2  # latest checkpoints kept, besides the best one
+
+    config.eval = ConfigDict()
+    config.eval.every = 200  # steps between evaluations while training; 0: only at the end
+    config.eval.monitor_split = "val"  # what those evaluations and the best checkpoint look at
+    config.eval.batch = 64  # images
+    config.eval.checkpoint = "latest"  # of --mode evaluate: latest, best or a step
+    config.eval.feature = "after_neck"  # the headline: before_neck or after_neck; both are reported
+    config.eval.flip = False  # average the features of an image and of its mirror image
+    config.eval.direction = "infrared->visible"  # the headline's direction
+    config.eval.trials = 10  # random galleries
+    config.eval.shots = (1,)  # gallery images per identity and camera; 0: the whole gallery
+    config.eval.floors = False  # report chance, raw pixels and HOG beside the model
+    return config
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks what can be checked before anything is built.
+
+    Raises:
+      UserError: lists every field with an impossible value, the value, and what is possible.
+    """
+    problems = []
+
+    def expect(field: str, ok: bool, expected: str) -> None:
+        if not ok:
+            value = config
+            for name in field.split("."):
+                value = value[name]
+            problems.append(f"  config.{field} is {value!r}; expected {expected}")
+
+    def one_of(field: str, value: str, *choices: str) -> None:
+        expect(field, value in choices, " or ".join(repr(choice) for choice in choices))
+
+    for field, value in (
+        ("data.height", config.data.height),
+        ("data.width", config.data.width),
+        ("batch.visible", config.batch.visible),
+        ("batch.infrared", config.batch.infrared),
+        ("model.width", config.model.width),
+        ("model.stripes", config.model.stripes),
+        ("train.steps", config.train.steps),
+        ("train.log_every", config.train.log_every),
+        ("checkpoint.every", config.checkpoint.every),
+        ("checkpoint.keep", config.checkpoint.keep),
+        ("eval.batch", config.eval.batch),
+        ("eval.trials", config.eval.trials),
+    ):
+        expect(field, value >= 1, "1 or more")
+    expect("batch.identities", config.batch.identities >= 2, "2 or more: the losses compare identities")
+    expect("eval.every", config.eval.every >= 0, "0 (only at the end) or more steps")
+    expect("eval.shots", len(config.eval.shots) > 0 and min(config.eval.shots) >= 0, "numbers of images, 0 for all")
+    for field in ("flip", "erasing", "channel_exchange", "random_grey"):
+        expect(f"augment.{field}", 0.0 <= config.augment[field] <= 1.0, "a probability from 0 to 1")
+    expect("augment.pad", config.augment.pad >= 0, "0 (no random crop) or more pixels")
+    one_of("model.backbone", config.model.backbone, "resnet18", "resnet34", "resnet50")
+    expect("model.last_stride", config.model.last_stride in (1, 2), "1 or 2")
+    expect("model.shared_from", 0 <= config.model.shared_from <= 5, "0 (all shared) to 5 (nothing shared)")
+    expect("model.attention_kernel", config.model.attention_kernel % 2 == 1, "an odd size")
+    expect("model.embedding_dim", config.model.embedding_dim >= 0, "0 (none) or more")
+    one_of("model.attention_form", config.model.attention_form, "mask", "literal")
+    one_of("model.pooling", config.model.pooling, "average", "gem")
+    one_of("model.dtype", config.model.dtype, "float32", "bfloat16")
+    one_of("loss.identity", config.loss.identity, "global", "part")
+    one_of("loss.mecen.feature", config.loss.mecen.feature, "before_neck", "after_neck")
+    one_of("loss.mecen.reduction", config.loss.mecen.reduction, "sum", "mean", "per_sample")
+    one_of("loss.triplet.kind", config.loss.triplet.kind, "none", "batch_hard", "weighted_regularized")
+    one_of("optimizer.name", config.optimizer.name, "sgd", "adamw")
+    one_of("optimizer.schedule", config.optimizer.schedule, "constant", "step", "cosine")
+    expect("optimizer.learning_rate", config.optimizer.learning_rate > 0, "a positive number")
+    expect("optimizer.warmup", 0.0 <= config.optimizer.warmup < 1.0, "a fraction of train.steps from 0 to below 1")
+    one_of("eval.feature", config.eval.feature, "before_neck", "after_neck")
+    one_of("eval.direction", config.eval.direction, "infrared->visible", "visible->infrared")
+    checkpoint = config.eval.checkpoint
+    expect("eval.checkpoint", checkpoint in ("latest", "best") or checkpoint.isdecimal(), "'latest', 'best' or a step")
+    if problems:
+        raise UserError("impossible settings:\n" + "\n".join(problems))
+
+
+def save(config: ConfigDict, path: str | os.PathLike) -> None:
+    """Writes the resolved config as JSON, whole or not at all."""
+    partial = f"{os.fspath(path)}.partial"
+    with open(partial, "w") as file:
+        file.write(config.to_json(indent=2, sort_keys=True))
+    os.replace(partial, path)
+
+
+def load(path: str | os.PathLike) -> ConfigDict:
+    """Reads a config that `save` wrote.
+
+    Raises:
+      UserError: there is no such file, or it is not a config.
+    """
+    try:
+        with open(path) as file:
+            fields = json.load(file)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: is this the --workdir of a training run?") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a JSON file: {error}") from None
+    return ConfigDict(_tuples(fields))
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Fields that make `new` another run than `old`, one line each: "config.seed was 0, now 1"."""
+
+    def flat(config: ConfigDict) -> dict[str, object]:
+        fields = {}
+
+        def visit(prefix: str, value: object) -> None:
+            if isinstance(value, dict):
+                for name, inner in value.items():
+                    visit(f"{prefix}.{name}", inner)
+            else:
+                fields[prefix] = value
+
+        for name, value in _tuples(json.loads(config.to_json())).items():
+            if name in RUN_IDENTITY:
+                visit(f"config.{name}", value)
+        return {name: value for name, value in fields.items() if name.rpartition(".")[2] not in LOCATIONS}
+
+    before, after = flat(old), flat(new)
+    return [
+        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _tuples(value):
+    """JSON has no tuples: every list was one."""
+    if isinstance(value, dict):
+        return {name: _tuples(inner) for name, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value

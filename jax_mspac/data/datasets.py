@@ -1,0 +1,51 @@
+"""The data sets by name; prepares what is not there yet and loads splits."""
+
+import inspect
+from collections.abc import Callable
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from jax_mspac.data import folder, sysu_mm01
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.data.loading import load_split
+from jax_mspac.data.synthetic import builder as synthetic
+from jax_mspac.errors import UserError
+
+DATASETS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
+    "synthetic": synthetic.build,
+    "folder": folder.build,
+    "sysu_mm01": sysu_mm01.build,
+}
+
+
+def prepared(data: ConfigDict) -> tfds.core.DatasetBuilder:
+    """The builder of `config.data`, with its files written if they were not there yet.
+
+    Args:
+      data: `name` picks the builder; the fields that its `build` function takes are passed on.
+
+    Raises:
+      UserError: there is no such data set, or its source is missing or damaged.
+    """
+    if data.name not in DATASETS:
+        raise UserError(f"config.data.name is {data.name!r}; there are {', '.join(DATASETS)}")
+    build = DATASETS[data.name]
+    accepted = inspect.signature(build).parameters
+    options = {name: value for name, value in data.items() if name in accepted and name != "data_dir"}
+    builder = build(data_dir=data.data_dir or None, **options)
+    builder.download_and_prepare()
+    return builder
+
+
+def load(builder: tfds.core.DatasetBuilder, splits: tuple[str, ...]) -> ImageSet:
+    """The images of some splits together, as one `ImageSet`."""
+    return load_split(builder, "+".join(splits))
+
+
+def notes(builder: tfds.core.DatasetBuilder) -> list[str]:
+    """What a reader of a result must know of the data."""
+    metadata = builder.info.metadata or {}
+    return ["Simulated infrared: derived from photographs, not taken by an infrared camera."] * bool(
+        metadata.get("simulated_infrared")
+    )

@@ -1,0 +1,315 @@
+"""Your own photographs, one folder per identity: TFDS builder."""
+
+import collections
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from jax_mspac.data import images, listing, schema
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import INFRARED, VISIBLE
+
+_MIN_IDENTITIES = 2  # of a split: with a single person there is nobody to confuse
+
+
+class Photograph(NamedTuple):
+    """An image file, and the part it plays."""
+
+    path: str
+    identity: str
+    camera: str
+    modality: str
+    simulated: bool = False
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class FolderConfig(tfds.core.BuilderConfig):
+    """What `build` found in the folder and made of it."""
+
+    root: pathlib.Path
+    photographs: list[Photograph] = dataclasses.field(repr=False)
+    cameras: list[str]
+    splits: dict[str, frozenset[str]] = dataclasses.field(repr=False)
+    problems: list[str] = dataclasses.field(repr=False)
+    simulated_infrared: bool
+    seed: int
+
+
+class Folder(tfds.core.GeneratorBasedBuilder):
+    """Photographs under ROOT/{rgb,ir}/<identity>/, split by identity."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=schema.features(),
+            description="Photographs of persons, one folder per identity.",
+            metadata=tfds.core.MetadataDict(simulated_infrared=config.simulated_infrared, cameras=config.cameras),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        config = self.builder_config
+        broken = listing.broken_images(config.root, [photograph.path for photograph in config.photographs])
+        problems = config.problems + listing.shorten(broken)
+        if problems:
+            raise listing.report(f"{config.root} cannot be prepared", problems)
+        return {
+            split: self._generate_examples([p for p in config.photographs if p.identity in identities])
+            for split, identities in config.splits.items()
+        }
+
+    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+        config = self.builder_config
+        for photograph in photographs:
+            file = config.root / photograph.path
+            yield (
+                photograph.path,
+                schema.example(
+                    image=_simulated(file, photograph.path, config.seed)
+                    if photograph.simulated
+                    else images.stored_bytes(file),
+                    identity=photograph.identity,
+                    camera=config.cameras.index(photograph.camera) + 1,
+                    modality=photograph.modality,
+                    path=photograph.path,
+                ),
+            )
+
+
+def build(
+    *,
+    source: str,
+    data_dir: str | None,
+    rgb: str = "rgb",
+    ir: str = "ir",
+    simulate_infrared: bool = False,
+    test_identities: str = "",
+    test_fraction: float = 0.4,
+    val_fraction: float = 0.0,
+    seed: int = 0,
+) -> tfds.core.DatasetBuilder:
+    """A builder for the photographs in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
+
+    Cameras are numbered from 1 in the order of their names; without a camera level the rgb folder is camera 1 and the
+    ir folder camera 2. `builder.info.metadata` holds "cameras" (their names) and "simulated_infrared".
+
+    Args:
+      source: the root folder.
+      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file or of an option the
+        builder stands for another set, which is prepared anew.
+      rgb: sub-folder with the visible images.
+      ir: sub-folder with the infrared images.
+      simulate_infrared: derive the infrared images from photographs, by `images.simulate_infrared`: from those in the
+        ir folder, or, where there is none, from a part of the rgb folder as `derive_infrared` chooses it.
+      test_identities: text file with the name of one test identity per line, or empty for a random choice.
+      test_fraction: share of the identities in test, of those with both modalities; unused with `test_identities`.
+      val_fraction: share of the identities in val; with `test_identities`, of the others. A split without a share
+        does not exist.
+      seed: of the split and of the simulated images.
+
+    Returns:
+      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
+
+    Raises:
+      UserError: an option is out of range, or a folder or the list of test identities is missing, or no image is there.
+    """
+    root = listing.root_of(source, _layout(rgb, ir))
+    if not (0 <= test_fraction <= 1 and 0 <= val_fraction <= 1 and test_fraction + val_fraction <= 1):
+        raise UserError(
+            f"test_fraction {test_fraction}, val_fraction {val_fraction}: each must be from 0 to 1, and their sum too"
+        )
+    _check_folders(root, rgb, ir, simulate_infrared)
+    found = listing.walk(root, (rgb, ir), depth=2)
+    if not found.images:
+        raise UserError(f"{root}: no image found in {rgb} and {ir}. {_layout(rgb, ir)}")
+    if found.others:
+        suffixes = sorted({pathlib.PurePosixPath(file.path).suffix or file.path for file in found.others})
+        logging.warning(
+            "%s: passing over %d files that are no images: %s", root, len(found.others), ", ".join(suffixes)
+        )
+    photographs, problems = place(found, rgb=rgb, ir=ir)
+    if simulate_infrared and (root / ir).is_dir():
+        photographs = [p._replace(simulated=p.modality == INFRARED) for p in photographs]
+    elif simulate_infrared:
+        photographs = derive_infrared(photographs, rgb=rgb, ir=ir)
+    cameras = {photograph.camera for photograph in photographs}
+    test_names = _read_names(test_identities) if test_identities else None
+    splits, split_problems = split_identities(
+        photographs, test_names=test_names, test_fraction=test_fraction, val_fraction=val_fraction, seed=seed
+    )
+    options = {
+        "rgb": rgb,
+        "ir": ir,
+        "simulate_infrared": simulate_infrared,
+        "test_names": test_names,
+        "test_fraction": test_fraction,
+        "val_fraction": val_fraction,
+        "seed": seed,
+    }
+    config = FolderConfig(
+        name=listing.fingerprint(root, found.images, options),
+        description=f"Photographs of {root.resolve()}",
+        root=root,
+        photographs=photographs,
+        cameras=[rgb, ir] if cameras <= {rgb, ir} else sorted(cameras),
+        splits=splits,
+        problems=problems + split_problems,
+        simulated_infrared=simulate_infrared,
+        seed=seed,
+    )
+    return Folder(config=config, data_dir=data_dir)
+
+
+def place(found: listing.Listing, *, rgb: str, ir: str) -> tuple[list[Photograph], list[str]]:
+    """Reads identity, camera and modality off the paths.
+
+    Returns:
+      The photographs, sorted by path, and one line per thing that is out of place.
+    """
+    photographs, stray, identities, deep = [], [], set(), []
+    for top, modality in ((rgb, VISIBLE), (ir, INFRARED)):
+        for path in _below(top, (file.path for file in found.images)):
+            match path.split("/"):
+                case [identity, _]:
+                    photographs.append(Photograph(f"{top}/{path}", identity, top, modality))
+                case [identity, camera, _]:
+                    photographs.append(Photograph(f"{top}/{path}", identity, camera, modality))
+                case _:
+                    stray.append(f"{top}/{path}: lies outside the folder of an identity")
+        for path in _below(top, found.folders):
+            identities.add(path.split("/")[0])
+            if path.count("/") > 1:
+                deep.append(f"{top}/{path}: lies deeper than {top}/<identity>/<camera>")
+    empty = sorted(identities - {photograph.identity for photograph in photographs})
+    empty = [f"identity {identity}: there is no image in its folder" for identity in empty]
+    return sorted(photographs), [line for lines in (stray, deep, empty) for line in listing.shorten(lines)]
+
+
+def derive_infrared(photographs: Iterable[Photograph], *, rgb: str, ir: str) -> list[Photograph]:
+    """Turns a part of each identity's visible photographs into simulated infrared; none is on both sides.
+
+    Of several cameras every second one changes, of a single camera every second image. A changed camera is a camera
+    of its own, named <camera>-<ir> (without a camera level, <ir>), since other identities may keep it visible.
+    """
+    by_identity = collections.defaultdict(list)
+    for photograph in sorted(photographs):
+        by_identity[photograph.identity].append(photograph)
+    changed = set()
+    for group in by_identity.values():
+        second = sorted({photograph.camera for photograph in group})[1::2]
+        changed.update([photograph for photograph in group if photograph.camera in second] or group[1::2])
+    return [
+        p._replace(camera=ir if p.camera == rgb else f"{p.camera}-{ir}", modality=INFRARED, simulated=True)
+        if p in changed
+        else p
+        for p in sorted(photographs)
+    ]
+
+
+def split_identities(
+    photographs: Iterable[Photograph],
+    *,
+    test_names: Collection[str] | None,
+    test_fraction: float,
+    val_fraction: float,
+    seed: int,
+) -> tuple[dict[str, frozenset[str]], list[str]]:
+    """Assigns every identity to a split; one with images of one modality only can be nowhere but in train.
+
+    Args:
+      photographs: all photographs.
+      test_names: the test identities, or None to draw them.
+      test_fraction: share drawn for test, of the identities with both modalities.
+      val_fraction: share drawn for val, of the same, less `test_names`.
+      seed: of the draw.
+
+    Returns:
+      Split -> its identities, without splits that have no share; and one line per problem.
+    """
+    seen = collections.defaultdict(set)
+    for photograph in photographs:
+        seen[photograph.identity].add(photograph.modality)
+    chosen = frozenset(test_names or ())
+    both = {identity for identity, modalities in seen.items() if len(modalities) == 2}
+    drawn = np.random.default_rng(seed).permutation(sorted(both - chosen)).tolist()
+    drawn_share = test_fraction if test_names is None else 0.0
+    num_test = round(drawn_share * len(drawn))
+    num_test_and_val = round((drawn_share + val_fraction) * len(drawn))
+    shares = {
+        "train": (1.0 - drawn_share - val_fraction, drawn[num_test_and_val:]),
+        "val": (val_fraction, drawn[num_test:num_test_and_val]),
+        "test": (drawn_share or len(chosen), drawn[:num_test] + sorted(both & chosen)),
+    }
+    splits = {split: frozenset(identities) for split, (share, identities) in shares.items() if share > 1e-9}
+
+    problems = []
+    if unknown := sorted(chosen - set(seen)):
+        problems.append(f"test_identities: no such folders: {', '.join(listing.shorten(unknown))}")
+    if min(map(len, splits.values())) < _MIN_IDENTITIES:
+        sizes = ", ".join(f"{len(identities)} for {split}" for split, identities in splits.items())
+        problems.append(
+            f"{len(both)} identities have images of both modalities; that makes {sizes}. Every split needs at least "
+            f"{_MIN_IDENTITIES}: add identities, or change test_fraction, val_fraction or test_identities"
+        )
+    if single := set(seen) - both:
+        logging.warning(
+            "%d of %d identities have images of one modality only and are left out of val and test",
+            len(single),
+            len(seen),
+        )
+    if "train" in splits:
+        splits["train"] |= single - chosen
+    return splits, problems
+
+
+def _below(top: str, paths: Iterable[str]) -> Iterator[str]:
+    return (path.removeprefix(f"{top}/") for path in paths if path.startswith(f"{top}/"))
+
+
+def _simulated(file: pathlib.Path, path: str, seed: int) -> bytes:
+    digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
+    infrared = images.simulate_infrared(images.read_rgb(file), int.from_bytes(digest[:8]))
+    return images.encode_png(infrared[..., 0])
+
+
+def _read_names(path: str) -> list[str]:
+    """The names in the file of test identities, sorted."""
+    try:
+        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"test_identities {path}: cannot be read as a text file, one name per line ({error})"
+        ) from error
+    names = sorted({line.strip() for line in lines} - {""})
+    if not names:
+        raise UserError(f"test_identities {path}: names no identity; write one name per line")
+    return names
+
+
+def _check_folders(root: pathlib.Path, rgb: str, ir: str, simulate_infrared: bool) -> None:
+    if not rgb or not ir or rgb == ir:
+        raise UserError(f"rgb {rgb!r} and ir {ir!r}: they must name two different folders below {root}")
+    needed = [rgb] if simulate_infrared else [rgb, ir]
+    missing = [name for name in needed if not (root / name).is_dir()]
+    if not missing:
+        return
+    there = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    absent, present = " and no folder ".join(missing), ", ".join(listing.shorten(there)) or "none"
+    raise UserError(f"{root}: there is no folder {absent} in it, but {present}. {_layout(rgb, ir)}")
+
+
+def _layout(rgb: str, ir: str) -> str:
+    return (
+        f"Expected in it: {rgb}/<identity>/<image> and {ir}/<identity>/<image>, or <identity>/<camera>/<image>. "
+        "The options rgb and ir take other names for these two folders; simulate_infrared makes the second out of the "
+        "first. configs/demo.py needs no data at all"
+    )

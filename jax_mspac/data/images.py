@@ -1,0 +1,152 @@
+"""Image files to RGB arrays and to bytes that every decoder understands; simulated infrared."""
+
+import io
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jax_mspac.errors import UserError
+
+MAX_PIXELS = 89_000_000  # just under the size at which PIL warns of a decompression bomb
+
+_PLAIN_PNG = (b"\x08\x00", b"\x08\x02")  # bit depth and colour type of the header: 8-bit grey, 8-bit RGB
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def read_rgb(source: str | os.PathLike | bytes) -> np.ndarray:
+    """Reads an image of any format and mode that PIL knows.
+
+    An EXIF rotation is applied. Transparent pixels show white, as in an image viewer: what a file keeps under them
+    is arbitrary. 16-bit samples are divided by 257, whatever their range, so that brightness stays comparable across
+    images. Of an animation the first frame counts.
+
+    Args:
+      source: path of the file, or its bytes.
+
+    Returns:
+      uint8 [H, W, 3].
+
+    Raises:
+      UserError: the file is missing, empty, truncated, no image, or has more than MAX_PIXELS pixels.
+    """
+    return _decode(*_load(source))[1]
+
+
+def stored_bytes(path: str | os.PathLike) -> bytes:
+    """The bytes to store for an image: JPEG or PNG with 8-bit RGB or grey samples, upright and opaque.
+
+    A file that is all this already is kept byte for byte; any other is decoded by `read_rgb` and encoded as PNG, which
+    loses nothing more. Every file is decoded in full, so a broken one is found here and not while training.
+
+    Args:
+      path: path of the file.
+
+    Returns:
+      The encoded image.
+
+    Raises:
+      UserError: as `read_rgb`.
+    """
+    data, name = _load(path)
+    plain, pixels = _decode(data, name)
+    return data if plain else encode_png(pixels)
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """PNG bytes of a uint8 image [H, W] or [H, W, 3]."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A uint8 image [H, W, 3] at another size, by PIL's Lanczos filter: uint8 [height, width, 3]."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def simulate_infrared(image: np.ndarray, seed: int) -> np.ndarray:
+    """An infrared-like image from a photograph: colour is lost, brightness is shifted, noise is added.
+
+    Grey is a random convex mix of the channels, because in near infrared the brightness of dyed cloth has little to
+    do with its colour; then a gamma between 1/2 and 2 and Gaussian noise. This is a stand-in for trials, no model of
+    a sensor: results on it must be called simulated.
+
+    Args:
+      image: uint8 [H, W, 3].
+      seed: equal seeds give equal images.
+
+    Returns:
+      uint8 [H, W, 3], three equal channels.
+    """
+    rng = np.random.default_rng(seed)
+    mix = rng.dirichlet((1.0, 1.0, 1.0))
+    gamma = 2.0 ** rng.uniform(-1.0, 1.0)
+    sigma = rng.uniform(0.01, 0.03)
+    grey = (image / 255.0 * mix).sum(axis=-1) ** gamma
+    grey = np.clip(grey + sigma * rng.standard_normal(grey.shape), 0.0, 1.0)
+    return np.repeat(np.rint(255.0 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _load(source: str | os.PathLike | bytes) -> tuple[bytes, str]:
+    """The bytes of an image file and the name by which an error calls it."""
+    if isinstance(source, bytes):
+        return source, f"an image of {len(source)} bytes"
+    try:
+        data = pathlib.Path(source).read_bytes()
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror})") from error
+    return data, os.fspath(source)
+
+
+def _decode(data: bytes, name: str) -> tuple[bool, np.ndarray]:
+    """Whether encoded bytes can be stored as they are, and their pixels, uint8 [H, W, 3]."""
+    if not data:
+        raise UserError(f"{name}: the file is empty")
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            too_large = image.width * image.height > MAX_PIXELS
+            if not too_large:
+                image.verify()  # the checksums of PNG, which loading skips and other decoders insist on
+        if not too_large:
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return _is_plain(image, data), _to_rgb(image)
+    # PIL's decoders raise whatever the broken bytes lead them to: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        reason = "not a known image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise UserError(f"{name}: cannot be read as an image ({reason})") from error
+    raise UserError(
+        f"{name}: {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are read. "
+        "Crop the persons out, or scale the image down"
+    )
+
+
+def _is_plain(image: Image.Image, data: bytes) -> bool:
+    """Whether every decoder reads the same upright, opaque 8-bit RGB pixels from these bytes."""
+    if image.getexif().get(0x0112, 1) != 1 or "transparency" in image.info:
+        return False
+    if image.format == "PNG":
+        return data[24:26] in _PLAIN_PNG and _PNG_END in data
+    return image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """The upright pixels of a loaded image as uint8 [H, W, 3]."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        return np.repeat(_sixteen_to_eight_bits(np.asarray(image))[..., None], 3, axis=-1)
+    if image.mode == "F":
+        raise ValueError("floating-point samples have no fixed range; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray(image.convert("RGB"))
+
+
+def _sixteen_to_eight_bits(samples: np.ndarray) -> np.ndarray:
+    # PIL opens some 16-bit files as 32-bit integers.
+    if samples.min() < 0 or samples.max() > 65535:
+        raise ValueError("32-bit samples have no fixed range; convert it to 8 or 16 bits")
+    return np.rint(samples / 257.0).astype(np.uint8)

@@ -1,0 +1,79 @@
+"""Which images the batch of step s holds: a function of (seed, s) alone, so that resuming is slicing."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES
+
+
+@dataclasses.dataclass(frozen=True)
+class IdentitySampler:
+    """Batches of P identities with K visible and K' infrared images each.
+
+    Identities come in passes: each pass is a random order of all of them, cut into batches of P (a remainder waits for
+    another pass). Images of an identity are drawn without replacement within a batch as long as it has enough.
+
+    Attributes:
+      image_set: the training images.
+      seed: of the order.
+      identities: P.
+      images: K per modality, in the order of MODALITIES.
+    """
+
+    image_set: ImageSet
+    seed: int
+    identities: int
+    images: tuple[int, int]
+
+    def __post_init__(self):
+        present = self._eligible
+        if len(present) < self.identities:
+            raise UserError(
+                f"config.batch.identities is {self.identities}, but only {len(present)} of the "
+                f"{self.image_set.num_identities} training identities have images in both modalities; "
+                "lower it or add identities"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        return self.identities * sum(self.images)
+
+    @functools.cached_property
+    def _eligible(self) -> np.ndarray:
+        image_set = self.image_set
+        sides = [image_set.identities[image_set.modalities == m] for m in range(len(MODALITIES))]
+        return np.intersect1d(*sides)
+
+    def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Positions in the image set for steps start..stop-1: int32 [P, K] visible and [P, K'] infrared."""
+        steps_per_pass = len(self._eligible) // self.identities
+        step = start
+        while step < stop:
+            number, first = divmod(step, steps_per_pass)
+            plan = self._pass(number)
+            for i in range(first, min(steps_per_pass, first + stop - step)):
+                rows = slice(i * self.identities, (i + 1) * self.identities)
+                yield plan[0][rows], plan[1][rows]
+                step += 1
+
+    def _pass(self, number: int) -> list[np.ndarray]:
+        rng = np.random.default_rng([self.seed, number])
+        order = rng.permutation(self._eligible)
+        plan = []
+        for modality, count in enumerate(self.images):
+            positions = np.flatnonzero(self.image_set.modalities == modality)
+            # A random order within each identity: sort by (identity, random key).
+            labels = self.image_set.identities[positions]
+            by_identity = np.lexsort((rng.random(len(positions)), labels))
+            positions, labels = positions[by_identity], labels[by_identity]
+            first = np.searchsorted(labels, order, side="left")
+            available = np.searchsorted(labels, order, side="right") - first
+            # Fewer images than asked for: start over, so that none is repeated more often than it must be.
+            offsets = np.arange(count)[None, :] % available[:, None]
+            plan.append(positions[first[:, None] + offsets].astype(np.int32))
+        return plan

@@ -1,0 +1,207 @@
+"""SYSU-MM01 (Wu et al., RGB-infrared cross-modality person re-identification, ICCV 2017): TFDS builder."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import scipy.io
+import tensorflow_datasets as tfds
+
+from jax_mspac.data import images, listing, schema
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
+
+CAMERAS = ("cam1", "cam2", "cam3", "cam4", "cam5", "cam6")
+SPLITS = ("train", "val", "test")
+INFRARED_CAMERAS = (3, 6)
+
+_LAYOUT = (
+    "Expected in it: cam1 to cam6, each with <4-digit identity>/<4-digit image>.jpg, and exp/{train,val,test}_id.txt"
+)
+_WHERE = (
+    "SYSU-MM01 is given out by its authors alone: https://github.com/wuancong/SYSU-MM01 says where to send the signed "
+    "agreement by e-mail. configs/demo.py needs no data at all"
+)
+
+# What `counts` finds in the complete set.
+EXPECTED_COUNTS = {
+    "train": {
+        "identities": 296,
+        "visible images": 20284,
+        "infrared images": 9929,
+        "images of camera 1": 4721,
+        "images of camera 2": 5753,
+        "images of camera 3": 5929,
+        "images of camera 4": 4821,
+        "images of camera 5": 4989,
+        "images of camera 6": 4000,
+    },
+    "val": {
+        "identities": 99,
+        "visible images": 1974,
+        "infrared images": 1980,
+        "images of camera 1": 0,
+        "images of camera 2": 0,
+        "images of camera 6": 0,
+    },
+    "test": {
+        "identities": 96,
+        "visible images": 6775,
+        "infrared images": 3803,
+        "images of camera 3": 1883,
+        "images of camera 6": 1920,
+        "identities of camera 1": 56,
+        "identities of camera 2": 56,
+        "identities of camera 3": 93,
+        "identities of camera 4": 94,
+        "identities of camera 5": 95,
+        "identities of camera 6": 96,
+    },
+}
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class SysuMm01Config(tfds.core.BuilderConfig):
+    """What `build` found in one copy of the set."""
+
+    root: pathlib.Path
+    paths: list[str] = dataclasses.field(repr=False)
+
+
+class SysuMm01(tfds.core.GeneratorBasedBuilder):
+    """SYSU-MM01 with its splits train, val and test; the images are stored as the authors gave them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=schema.features(),
+            description="Persons seen by four visible and two near-infrared cameras, indoors and outdoors.",
+            homepage="https://github.com/wuancong/SYSU-MM01",
+            metadata=tfds.core.MetadataDict(simulated_infrared=False, cameras=list(CAMERAS)),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        config = self.builder_config
+        split_of, problems = read_splits(config.root)
+        problems += [f"{camera}: no such folder" for camera in CAMERAS if not (config.root / camera).is_dir()]
+        listed = [path for path in config.paths if _identity(path) in split_of]
+        absent = sorted(split_of.keys() - {_identity(path) for path in listed})
+        problems += listing.shorten(
+            [f"identity {name} of {split_of[name]}: no camera has an image of it" for name in absent]
+        )
+        problems += listing.shorten(listing.broken_images(config.root, listed))
+        if problems:
+            raise listing.report(f"{config.root} cannot be prepared", problems, _LAYOUT)
+        return {
+            split: self._generate_examples([path for path in listed if split_of[_identity(path)] == split])
+            for split in SPLITS
+        }
+
+    def _generate_examples(self, paths: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        for path in paths:
+            camera = CAMERAS.index(path.split("/")[0]) + 1
+            yield (
+                path,
+                schema.example(
+                    image=images.stored_bytes(self.builder_config.root / path),
+                    identity=_identity(path),
+                    camera=camera,
+                    modality=INFRARED if camera in INFRARED_CAMERAS else VISIBLE,
+                    path=path,
+                ),
+            )
+
+
+def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """A builder for the copy of SYSU-MM01 in a folder.
+
+    Args:
+      source: the folder with cam1 to cam6 and exp, or the one above it.
+      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
+        for another set, which is prepared anew; a small copy for tests and the real set never mix.
+
+    Returns:
+      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
+
+    Raises:
+      UserError: the folder holds no image of SYSU-MM01.
+    """
+    root = _find_root(listing.root_of(source, f"{_LAYOUT}. {_WHERE}"))
+    found = listing.walk(root, CAMERAS, depth=1)
+    paths = [file.path for file in found.images if file.path.count("/") == 2]
+    if not paths:
+        raise UserError(f"{root}: no image in {CAMERAS[0]} to {CAMERAS[-1]}. {_LAYOUT}. {_WHERE}")
+    lists = listing.walk(root, ["exp"], depth=0)
+    config = SysuMm01Config(
+        name=listing.fingerprint(root, found.images + lists.others),
+        description=f"SYSU-MM01 in {root.resolve()}",
+        root=root,
+        paths=paths,
+    )
+    return SysuMm01(config=config, data_dir=data_dir)
+
+
+def read_splits(root: pathlib.Path) -> tuple[dict[str, str], list[str]]:
+    """Reads exp/{train,val,test}_id.txt, or the .mat file where there is no .txt.
+
+    Returns:
+      Identity, four digits -> its split; and one line per problem.
+    """
+    split_of, problems = {}, []
+    for split in SPLITS:
+        text, matlab = (root / "exp" / f"{split}_id{suffix}" for suffix in (".txt", ".mat"))
+        try:
+            numbers = _read_matlab(matlab) if matlab.is_file() and not text.is_file() else _read_text(text)
+        except FileNotFoundError:
+            problems.append(f"exp/{text.name}: no such file (exp/{matlab.name} would do as well)")
+            continue
+        except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+            problems.append(f"exp/{split}_id: not a list of identity numbers ({error})")
+            continue
+        if not numbers:
+            problems.append(f"exp/{split}_id: the list is empty")
+        for name in (f"{number:04d}" for number in numbers):
+            if split_of.setdefault(name, split) != split:
+                problems.append(f"identity {name}: listed for {split_of[name]} and for {split}")
+    return split_of, problems
+
+
+def counts(image_set: ImageSet) -> dict[str, int]:
+    """Counts what a split holds, under the names of `EXPECTED_COUNTS`."""
+    cameras = range(1, len(CAMERAS) + 1)
+    images_of = {camera: image_set.cameras == camera for camera in cameras}
+    return {
+        "identities": image_set.num_identities,
+        **{f"{name} images": int((image_set.modalities == i).sum()) for i, name in enumerate(MODALITIES)},
+        **{f"images of camera {camera}": int(images_of[camera].sum()) for camera in cameras},
+        **{f"identities of camera {camera}": len(set(image_set.identities[images_of[camera]])) for camera in cameras},
+    }
+
+
+def _identity(path: str) -> str:
+    return path.split("/")[1].zfill(4)
+
+
+def _read_text(file: pathlib.Path) -> list[int]:
+    return [int(number) for number in file.read_text(encoding="utf-8").replace(",", " ").split()]
+
+
+def _read_matlab(file: pathlib.Path) -> list[int]:
+    arrays = [value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")]
+    if len(arrays) != 1 or not np.issubdtype(arrays[0].dtype, np.number):
+        raise ValueError("expected one numeric array")
+    return [int(number) for number in arrays[0].ravel()]
+
+
+def _find_root(source: pathlib.Path) -> pathlib.Path:
+    for folder in (source, *sorted(path for path in source.iterdir() if path.is_dir())):
+        if any(os.path.isdir(folder / camera) for camera in CAMERAS):  # False where access is denied
+            return folder
+    raise UserError(f"{source}: neither it nor a folder in it holds {CAMERAS[0]} to {CAMERAS[-1]}. {_LAYOUT}. {_WHERE}")

@@ -1,0 +1,94 @@
+"""From a model to results.json and the table: at the end of training, or of a checkpoint."""
+
+import json
+import pathlib
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from jax_mspac import config as config_lib
+from jax_mspac import methods, parallel, results
+from jax_mspac.checkpoints import FOLDER, Checkpoints
+from jax_mspac.data import datasets
+from jax_mspac.evaluator import Embed, Evaluator, compiled_embed
+
+FLOORS_FILE = "floors.json"
+
+PyTree = Any
+Floors = dict[str, dict[str, float]]
+
+
+def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    """Evaluates `eval.checkpoint` of a training run without its optimizer state.
+
+    Args:
+      config: validated; its `data` and `eval` say what to evaluate on. What the model is comes from the run itself.
+      workdir: folder of the training run.
+
+    Returns:
+      The results: see `results`.
+
+    Raises:
+      UserError: there is no such run, checkpoint or data.
+    """
+    trained = config_lib.load(workdir / config_lib.FILE)
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.update({name: trained[name] for name in ("method", "model", "loss")})
+        config.data.update({name: trained.data[name] for name in ("height", "width")})
+    method = methods.build(config, num_identities=1)  # the classes matter to training alone
+    with Checkpoints(workdir / FOLDER) as checkpoints:
+        step = checkpoints.find(config.eval.checkpoint)
+        like = jax.eval_shape(method.init, jax.random.key(0)).variables
+        variables = parallel.replicate(checkpoints.restore_variables(step, like))
+    builder = datasets.prepared(config.data)
+    test = Evaluator(datasets.load(builder, ("test",)), config)
+    embed = compiled_embed(method, flip=config.eval.flip)
+    return report(config, workdir, test, embed, variables, step=step, notes=datasets.notes(builder))
+
+
+def report(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    test: Evaluator,
+    embed: Embed,
+    variables: PyTree,
+    *,
+    step: int,
+    notes: list[str],
+) -> dict[str, Any]:
+    """Evaluates on the test split, prints the table and writes it into the workdir."""
+    outcome = {"step": step, "notes": notes, **test.evaluate(embed, variables)}
+    if config.eval.floors:
+        outcome["floors"] = _saved_floors(test, workdir) or measure_floors(test, workdir)
+    results.write(outcome, workdir)
+    print(f"\nResults of step {step}, in percent:\n\n{results.markdown(outcome)}", flush=True)
+    print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
+    return outcome
+
+
+def measure_floors(test: Evaluator, workdir: pathlib.Path, **features: Any) -> Floors:
+    """Measures what no training reaches, prints it and keeps it in the workdir.
+
+    Args:
+      test: of the test split.
+      workdir: folder of the run.
+      **features: further floors by name: [N, D] each, in the order of the test set.
+    """
+    floors = test.floors() | {name: test.floor(values) for name, values in features.items()}
+    path = workdir / FLOORS_FILE
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"of": test.fingerprint, "floors": floors}, indent=2) + "\n")
+    partial.replace(path)
+    text = ", ".join(f"{name} {100 * s['rank1']:.1f} / {100 * s['mAP']:.1f}" for name, s in floors.items())
+    print(f"floors on the test split (rank-1 / mAP, percent): {text}", flush=True)
+    return floors
+
+
+def _saved_floors(test: Evaluator, workdir: pathlib.Path) -> Floors | None:
+    path = workdir / FLOORS_FILE
+    if not path.exists():
+        return None
+    saved = json.loads(path.read_text())
+    return saved["floors"] if saved["of"] == test.fingerprint else None

@@ -1,0 +1,141 @@
+"""Scores of models and floors on one split: embed it, and search it by every protocol of its data set."""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_mspac import floors, parallel
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.methods.base import Method
+from jax_mspac.metrics.retrieval import cosine_distances, evaluate_protocol
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol
+
+PyTree = Any
+Embed = Callable[[PyTree, np.ndarray, str], dict[str, np.ndarray]]
+
+
+class Evaluator:
+    """Scores models on one split.
+
+    Args:
+      image_set: the images of the split.
+      config: a validated config.
+    """
+
+    def __init__(self, image_set: ImageSet, config: ConfigDict):
+        self.image_set = image_set
+        self._config = config
+        self.protocols = _protocols(image_set, config)
+
+    @property
+    def headline(self) -> RetrievalProtocol:
+        """The first protocol in the headline's direction."""
+        return next(p for p in self.protocols if p.direction == self._config.eval.direction)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells apart what the floors depend on: the images, their size and the headline's searches."""
+        digest = hashlib.sha256()
+        for image in self.image_set.images:
+            digest.update(hashlib.sha256(image).digest())
+        for trial in self.headline.trials:
+            digest.update(trial.queries.tobytes() + trial.gallery.tobytes())
+        digest.update(f"{self._config.data.height}x{self._config.data.width}".encode())
+        return digest.hexdigest()
+
+    def rows(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Result rows of every protocol and feature: see `metrics.retrieval.evaluate_protocol`."""
+        return [
+            {**self._score(values, protocol), "feature": name}
+            for protocol in self.protocols
+            for name, values in features.items()
+        ]
+
+    def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
+        """Feature name -> float32 [N, D] in the order of the image set."""
+        features: dict[str, np.ndarray] = {}
+        for number, modality in enumerate(MODALITIES):
+            positions = np.flatnonzero(self.image_set.modalities == number)
+            batches = [embed(variables, images, modality) for images in self._images(positions)]
+            for name in batches[0] if batches else ():
+                values = np.concatenate([batch[name] for batch in batches])
+                whole = features.setdefault(name, np.zeros((len(self.image_set), values.shape[1]), np.float32))
+                whole[positions] = values
+        return features
+
+    def evaluate(self, embed: Embed, variables: PyTree) -> dict[str, Any]:
+        """{"rows": all rows, "headline": the index of the one that counts}."""
+        rows = self.rows(self.embed(embed, variables))
+        wanted = self.headline
+        headline = next(
+            i
+            for i, row in enumerate(rows)
+            if row["feature"] == self._config.eval.feature
+            and all(row[name] == getattr(wanted, attribute) for name, attribute in _ROW_FIELDS.items())
+        )
+        return {"rows": rows, "headline": headline}
+
+    def floors(self) -> dict[str, dict[str, float]]:
+        """Rank-1 and mAP of chance, raw pixels and HOG on the headline's protocol."""
+        order = np.arange(len(self.image_set))
+        chance = [self.floor(floors.random_features(len(order), seed=seed)) for seed in range(5)]
+        scores = {"chance": {name: float(np.mean([c[name] for c in chance])) for name in chance[0]}}
+        for name, extract in floors.FLOORS.items():
+            scores[name] = self.floor(extract(self._images(order)))
+        return scores
+
+    def floor(self, features: np.ndarray) -> dict[str, float]:
+        """Rank-1 and mAP of any features [N, D] on the headline's protocol."""
+        row = self._score(features, self.headline)
+        return {name: row[name]["mean"] for name in ("rank1", "mAP")}
+
+    def _score(self, features: np.ndarray, protocol: RetrievalProtocol) -> dict[str, Any]:
+        image_set = self.image_set
+        return evaluate_protocol(cosine_distances(features), image_set.identities, image_set.cameras, protocol)
+
+    def _images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
+        # TensorFlow is slow to import: only where images are read.
+        from jax_mspac.data.input import in_order
+
+        data = self._config.data
+        return in_order(self.image_set, positions, height=data.height, width=data.width, batch=self._config.eval.batch)
+
+
+def _protocols(image_set: ImageSet, config: ConfigDict) -> list[RetrievalProtocol]:
+    build = PROTOCOLS[config.data.name]
+    accepted = inspect.signature(build).parameters
+    options = {name: value for name, value in config.eval.items() if name in accepted}
+    return build(image_set.identities, image_set.cameras, image_set.modalities, **options)
+
+
+_ROW_FIELDS = {"protocol": "name", "mode": "mode", "shots": "shots", "direction": "direction"}
+
+
+def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
+    """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]}.
+
+    It compiles once per modality.
+
+    Args:
+      method: whose `embed` to run, on all devices of this process.
+      flip: average the features of each image and of its mirror image.
+    """
+
+    def embed(variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        features = method.embed(variables, images, modality)
+        if flip:
+            mirrored = method.embed(variables, images[:, :, ::-1], modality)
+            features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
+        return features
+
+    runs = {
+        modality: parallel.sharded_inference(lambda variables, images, m=modality: embed(variables, images, m))
+        for modality in MODALITIES
+    }
+    return lambda variables, images, modality: runs[modality](variables, images)

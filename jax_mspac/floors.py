@@ -1,0 +1,44 @@
+"""Features without learning: chance, raw pixels and HOG. The scores of a trained model are read against theirs."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from skimage.feature import hog
+
+
+def random_features(count: int, *, seed: int = 0, dim: int = 64) -> np.ndarray:
+    """Features without information, whose scores are chance: float32 [count, dim]."""
+    return np.random.default_rng(seed).standard_normal((count, dim), dtype=np.float32)
+
+
+def pixel_features(images: Iterable[np.ndarray]) -> np.ndarray:
+    """The image itself as a feature.
+
+    Args:
+      images: batches of uint8 [n, H, W, 3].
+
+    Returns:
+      float32 [N, H * W * 3] in [0, 1].
+    """
+    return np.concatenate([batch.reshape(len(batch), -1).astype(np.float32) / 255 for batch in images])
+
+
+def hog_features(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Histograms of oriented gradients of the grey image: 9 directions, cells of 8 x 8 pixels, blocks of 2 x 2 cells.
+
+    Args:
+      images: batches of uint8 [n, H, W, 3] with H and W at least 16.
+
+    Returns:
+      float32 [N, D].
+    """
+    return np.stack(
+        [
+            hog(image.mean(axis=-1), orientations=9, pixels_per_cell=(8, 8), cells_per_block=(2, 2)).astype(np.float32)
+            for batch in images
+            for image in batch
+        ]
+    )
+
+
+FLOORS = {"pixels": pixel_features, "hog": hog_features}

@@ -1,0 +1,86 @@
+"""Triplet losses over a batch: distances to examples of the same identity below distances to other identities.
+
+Both take this device's anchors and, on several devices, the gathered batch as candidates; the mean over devices is then
+the loss of the whole batch, in value and gradient. An anchor among the candidates is a positive of itself, at distance
+0 up to rounding: without another positive it still pushes negatives away. An anchor without a negative contributes 0
+to the mean over all anchors.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jax_mspac.losses import distances
+
+
+def batch_hard(
+    anchors: jax.Array,
+    labels: jax.Array,
+    candidates: jax.Array | None = None,
+    candidate_labels: jax.Array | None = None,
+    *,
+    margin: float | None,
+) -> jax.Array:
+    """Batch-hard triplet loss (Hermans et al., arXiv 1703.07737).
+
+    mean_a max(margin + max_p d(a, p) - min_n d(a, n), 0), d the Euclidean distance.
+
+    Args:
+      anchors: [n, D].
+      labels: int [n].
+      candidates: [N, D]; the anchors if not given.
+      candidate_labels: int [N]; given if and only if candidates are.
+      margin: None for the soft margin, log(1 + exp(max_p d(a, p) - min_n d(a, n))).
+
+    Returns:
+      float32 scalar.
+    """
+    distance, same = _pairs(anchors, labels, candidates, candidate_labels)
+    hardest_positive = jnp.max(distance, axis=1, where=same, initial=0.0)
+    hardest_negative = jnp.min(distance, axis=1, where=~same, initial=jnp.inf)
+    has_negative = jnp.any(~same, axis=1)
+    difference = hardest_positive - jnp.where(has_negative, hardest_negative, 0.0)
+    loss = jax.nn.softplus(difference) if margin is None else jnp.maximum(difference + margin, 0.0)
+    return jnp.mean(jnp.where(has_negative, loss, 0.0))
+
+
+def weighted_regularized(
+    anchors: jax.Array,
+    labels: jax.Array,
+    candidates: jax.Array | None = None,
+    candidate_labels: jax.Array | None = None,
+) -> jax.Array:
+    """Weighted regularised triplet loss of AGW (Ye et al., arXiv 2001.04193).
+
+    mean_a log(1 + exp(sum_p w_p d(a, p) - sum_n v_n d(a, n))) with w = softmax(d(a, p)) over the positives and
+    v = softmax(-d(a, n)) over the negatives. The weights carry gradients, too.
+
+    Args:
+      anchors: [n, D].
+      labels: int [n].
+      candidates: [N, D]; the anchors if not given.
+      candidate_labels: int [N]; given if and only if candidates are.
+
+    Returns:
+      float32 scalar.
+    """
+    distance, same = _pairs(anchors, labels, candidates, candidate_labels)
+    difference = _softmax_mean(distance, distance, same) - _softmax_mean(distance, -distance, ~same)
+    return jnp.mean(jnp.where(jnp.any(~same, axis=1), jax.nn.softplus(difference), 0.0))
+
+
+def _pairs(
+    anchors: jax.Array, labels: jax.Array, candidates: jax.Array | None, candidate_labels: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Distance and whether the identity is the same, for all pairs of anchor and candidate: two arrays [n, N]."""
+    if (candidates is None) != (candidate_labels is None):
+        raise ValueError("candidates and candidate_labels belong together: give both or neither")
+    if candidates is None:
+        candidates, candidate_labels = anchors, labels
+    return distances.euclidean(anchors, candidates), labels[:, None] == candidate_labels[None, :]
+
+
+def _softmax_mean(values: jax.Array, logits: jax.Array, mask: jax.Array) -> jax.Array:
+    """Mean of the values in the mask over axis 1, weighted by the softmax of their logits; 0 for an empty mask."""
+    # A finite floor, not -inf: the softmax of a row of -inf is NaN.
+    weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min), axis=1)
+    return jnp.sum(weights * values, axis=1, where=mask)

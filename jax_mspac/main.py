@@ -1,0 +1,63 @@
+"""Trains and evaluates: python -m jax_mspac.main --config configs/demo.py [--workdir DIR] [--mode train|evaluate].
+
+Every field of the config can be set on the command line, for example --config.train.steps=100. The same command again
+resumes where it stopped.
+"""
+
+import os
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from jax_mspac import config as config_lib
+from jax_mspac.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/<name of the config file>.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "What to do.")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; settings look like --config.train.steps=100")
+    if CONFIG.value is None:
+        raise app.UsageError("--config is required, for example --config configs/demo.py")
+    logging.set_verbosity(logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    try:
+        run(CONFIG.value, pathlib.Path(WORKDIR.value or f"runs/{name}"), MODE.value)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def run(config, workdir: pathlib.Path, mode: str) -> None:
+    """Validates the config and does what `mode` says."""
+    config_lib.validate(config)
+    # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
+    import jax
+
+    if config.train.compilation_cache:
+        _cache_compilations(jax)
+    if mode == "train":
+        from jax_mspac.train import train
+
+        train(config, workdir)
+    else:
+        from jax_mspac.evaluate import evaluate_checkpoint
+
+        evaluate_checkpoint(config, workdir)
+
+
+def _cache_compilations(jax) -> None:
+    import jaxlib
+
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    # Programs of another jaxlib are never reused; a folder each keeps them easy to delete.
+    jax.config.update("jax_compilation_cache_dir", str(cache / "jax_mspac" / f"xla-{jaxlib.__version__}"))
+
+
+if __name__ == "__main__":
+    app.run(main)

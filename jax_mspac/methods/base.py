@@ -1,0 +1,46 @@
+"""What a method is: a state it owns, an update and an embedding, all pure."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import flax.struct
+import jax
+import numpy as np
+
+PyTree = Any
+Batch = dict[str, dict[str, jax.Array]]
+Metrics = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class State:
+    """Everything that changes while training.
+
+    Attributes:
+      step: int32 scalar, the number of updates done.
+      variables: what embedding needs, {"params": ..., "batch_stats": ...}. Evaluation restores this alone.
+      training: what only training needs: heads, centres, optimizer states, further networks.
+    """
+
+    step: jax.Array
+    variables: PyTree
+    training: PyTree
+
+
+class Method(Protocol):
+    """A system that learns to embed persons. The training loop knows this interface and nothing else of it."""
+
+    def init(self, key: jax.Array) -> State:
+        """The state of step 0."""
+
+    def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
+        """The state with its backbone's weights replaced by torchvision's; `source` names them in errors."""
+
+    def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """One step on this device's share of the batch; runs under `parallel.data_parallel`.
+
+        Returns the new state and scalar metrics, both equal on all devices. `metrics["loss"]` is the total.
+        """
+
+    def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        """Features of uint8 images [N, H, W, 3] of one modality: feature name -> float32 [N, D]."""

@@ -1,0 +1,290 @@
+"""CMC, mAP and mINP of a search, and of every trial of a protocol.
+
+The ranking of a query orders the gallery by distance, equal distances by gallery position, and leaves out the pairs
+that a protocol excludes. Then
+
+    AP  = mean over the query's matches k = 1..n of k / rank_k          mAP  = mean AP
+    INP = n / rank_n                                                    mINP = mean INP
+    CMC(r) = share of queries whose first match is within rank r
+
+over the queries that have a match left. AP and INP count images. CMC counts images or identities; an identity stands
+at the place of its nearest image.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jax_mspac.errors import UserError
+from jax_mspac.protocols.base import RankUnit, RetrievalProtocol
+
+RANKS = (1, 5, 10, 20)
+METRICS = (*(f"rank{rank}" for rank in RANKS), "mAP", "mINP")
+# Queries ranked at a time: bounds the memory to some tens of megabytes at the size of SYSU-MM01.
+BLOCK = 256
+
+# Distances of queries int [Q] and gallery images int [G], both positions in the test set: float [Q, G].
+Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
+# First rank int [Q], average precision float64 [Q] and inverse negative penalty float64 [Q] of queries with a match.
+Scores = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Retrieval:
+    """The metrics of one search, as fractions.
+
+    Attributes:
+      cmc: float64 [max_rank]; `cmc[r - 1]` is rank-r.
+      mAP: mean average precision.
+      mINP: mean inverse negative penalty.
+      queries: how many queries have a match and therefore count.
+    """
+
+    cmc: np.ndarray
+    mAP: float
+    mINP: float
+    queries: int
+
+
+def evaluate(
+    distances: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    *,
+    excluded: np.ndarray | None = None,
+    rank_unit: RankUnit = "identity",
+    max_rank: int = 20,
+) -> Retrieval:
+    """Scores one search.
+
+    Args:
+      distances: float [Q, G], smaller is more alike.
+      query_ids: int [Q].
+      gallery_ids: int [G].
+      excluded: bool [Q, G], pairs that do not count.
+      rank_unit: "identity" or "image", what a rank of the CMC is.
+      max_rank: length of the CMC.
+
+    Raises:
+      UserError: no query has a match left.
+      ValueError: shapes do not fit, `rank_unit` is unknown, or a distance is NaN.
+    """
+    distances, query_ids, gallery_ids = np.asarray(distances), np.asarray(query_ids), np.asarray(gallery_ids)
+    shape = (query_ids.size, gallery_ids.size)
+    for name, pairs in (("distances", distances), ("excluded", excluded)):
+        if pairs is not None and pairs.shape != shape:
+            raise ValueError(f"{name} has shape {pairs.shape}, expected [queries, gallery] = {shape}")
+    count, (query_codes, gallery_codes) = _codes(query_ids, gallery_ids)
+    query_positions, gallery_positions = np.arange(query_ids.size), np.arange(gallery_ids.size)
+    scores = []
+    for rows in _blocks(len(query_codes)):
+        pairs = None if excluded is None else excluded[rows]
+        _, ranked = _rank(_checked(distances[rows], query_positions[rows], gallery_positions), gallery_codes, pairs)
+        scores.append(_score(ranked, query_codes[rows], count, rank_unit))
+    return _retrieval(scores, max_rank)
+
+
+def cosine_distances(features: np.ndarray) -> Distances:
+    """One minus the cosine between features, for `evaluate_protocol`.
+
+    Args:
+      features: float [N, D] of the test set, of any length; a zero feature is at distance 1 of everything.
+
+    Raises:
+      UserError: a feature is not finite.
+    """
+    features = np.asarray(features, np.float32)
+    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if broken.size:
+        raise UserError(
+            f"features: {broken.size} of {len(features)} images have a feature that is not finite, the first at "
+            f"position {broken[0]}. The model has diverged: go back to an earlier checkpoint or lower the learning rate"
+        )
+    # Dividing by the largest entry first keeps the squares within float32.
+    features = features / np.maximum(np.abs(features).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return lambda queries, gallery: 1 - unit[queries] @ unit[gallery].T
+
+
+def evaluate_protocol(
+    distances: Distances, identities: np.ndarray, cameras: np.ndarray, protocol: RetrievalProtocol
+) -> dict[str, Any]:
+    """Scores every trial of a protocol: one row of a results table.
+
+    Each query is ranked once, against the union of the galleries; the ranking of a trial is that ranking with the other
+    images left out. So the distance of a pair must not depend on what else is in the gallery; score distances that do,
+    such as re-ranked ones, trial by trial with `evaluate`.
+
+    Args:
+      distances: function of query positions [Q] and gallery positions [G] that gives float [Q, G], such as
+        `cosine_distances(features)`. It is called with blocks of queries.
+      identities: int [N] of the test set.
+      cameras: int [N] of the test set.
+      protocol: what to search.
+
+    Returns:
+      The keys protocol, mode, shots, direction; queries (those that count) and gallery, the mean sizes over the trials;
+      and for each of `METRICS` a dictionary with mean, std (over the trials, population form) and trials (list of
+      float), as fractions.
+
+    Raises:
+      UserError: no query has a match left.
+      ValueError: a distance is NaN.
+    """
+    identities, cameras = np.asarray(identities), np.asarray(cameras)
+    results = []
+    for _, group in itertools.groupby(protocol.trials, key=lambda trial: trial.queries.tobytes()):
+        trials = list(group)
+        galleries = [trial.gallery for trial in trials]
+        results += _evaluate_trials(distances, identities, cameras, trials[0].queries, galleries, protocol)
+    values = {f"rank{rank}": [float(result.cmc[rank - 1]) for result in results] for rank in RANKS}
+    values |= {"mAP": [result.mAP for result in results], "mINP": [result.mINP for result in results]}
+    return {
+        "protocol": protocol.name,
+        "mode": protocol.mode,
+        "shots": protocol.shots,
+        "direction": protocol.direction,
+        "queries": round(np.mean([result.queries for result in results])),
+        "gallery": round(np.mean([trial.gallery.size for trial in protocol.trials])),
+        **{
+            metric: {"mean": float(np.mean(of_trials)), "std": float(np.std(of_trials)), "trials": of_trials}
+            for metric, of_trials in values.items()
+        },
+    }
+
+
+def _evaluate_trials(
+    distances: Distances,
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    queries: np.ndarray,
+    galleries: list[np.ndarray],
+    protocol: RetrievalProtocol,
+) -> list[Retrieval]:
+    """The results of several galleries, int64 [G_t] each, for the same queries."""
+    union = np.unique(np.concatenate(galleries))
+    # Ranking a query that cannot have a match would be wasted.
+    queries = queries[np.isin(identities[queries], identities[union])]
+    members = [np.isin(union, gallery) for gallery in galleries]
+    count, (codes,) = _codes(identities)
+    scores: list[list[Scores]] = [[] for _ in galleries]
+    for rows in _blocks(len(queries)):
+        block = queries[rows]
+        excluded = None
+        if protocol.excluded is not None:
+            excluded = protocol.excluded(identities[block], cameras[block], identities[union], cameras[union])
+        order, ranked = _rank(_checked(distances(block, union), block, union), codes[union], excluded)
+        for member, of_trial in zip(members, scores, strict=True):
+            # Every row keeps as many entries as the gallery has, so the flat selection is rectangular.
+            in_gallery = ranked.ravel()[np.flatnonzero(member[order])].reshape(len(block), -1)
+            of_trial.append(_score(in_gallery, codes[block], count, protocol.rank_unit))
+    return [_retrieval(of_trial, max(RANKS)) for of_trial in scores]
+
+
+def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
+    """Numbers the identities 0..count-1 over all arrays: (count, one int32 array for each)."""
+    names, codes = np.unique(np.concatenate(ids), return_inverse=True)
+    return len(names), np.split(codes.astype(np.int32), np.cumsum([len(array) for array in ids])[:-1])
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
+
+
+def _rank(
+    distances: np.ndarray, gallery_codes: np.ndarray, excluded: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gallery in ascending distance for each query.
+
+    Returns:
+      order, int64 [Q, G], gallery positions; and int32 [Q, G], the identity codes in that order, -1 where excluded.
+    """
+    order = _stable_order(distances)
+    ranked = gallery_codes[order]
+    if excluded is not None:
+        ranked[np.take_along_axis(excluded, order, axis=1)] = -1
+    return order, ranked
+
+
+def _checked(distances: np.ndarray, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """The distances, if none is NaN; the error names the positions that `queries` and `gallery` hold."""
+    nan = np.isnan(distances)
+    if nan.any():
+        query, image = np.argwhere(nan)[0]
+        raise ValueError(f"the distance of query {queries[query]} and gallery image {gallery[image]} is NaN")
+    return distances
+
+
+def _stable_order(distances: np.ndarray) -> np.ndarray:
+    """The stable argsort of each row: int64 [Q, G]."""
+    if distances.dtype != np.float32:
+        return np.argsort(distances, axis=1, kind="stable")
+    # Several times faster: sort integers that hold the distance in the upper half and the position in the lower one.
+    # Adding zero makes -0 equal to 0. The bits of floats order like integers, the negative ones backwards.
+    bits = (distances + np.float32(0)).view(np.int32)
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
+    keys = (bits.astype(np.int64) << 32) | np.arange(distances.shape[1])
+    keys.sort(axis=1)
+    return keys & 0xFFFFFFFF
+
+
+def _score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: RankUnit) -> Scores:
+    """Scores rankings of identity codes.
+
+    Args:
+      ranked: int32 [Q, G], codes 0..count-1 in ascending distance, -1 where excluded.
+      query_codes: int32 [Q].
+      count: number of codes.
+      rank_unit: "identity" or "image".
+
+    Returns:
+      The scores of the queries that have a match; fewer than Q where some have none.
+    """
+    matches = ranked == query_codes[:, None]
+    valid = matches.any(axis=1)
+    ranked, matches = ranked[valid], matches[valid]
+    number = matches.sum(axis=1)
+    # Row-major: the matches of a query are consecutive, in ascending rank.
+    query, place = np.divmod(np.flatnonzero(matches), ranked.shape[1])
+    rank = np.cumsum(ranked >= 0, axis=1, dtype=np.int32)[query, place]
+    last = np.cumsum(number) - 1
+    first = last + 1 - number
+    precision = (np.arange(query.size) - first[query] + 1) / rank
+    average_precision = np.bincount(query, precision, minlength=number.size) / number
+    match rank_unit:
+        case "image":
+            first_rank = rank[first]
+        case "identity":
+            first_rank = _identity_rank(ranked, place[first], count)
+        case _:
+            raise ValueError(f"rank_unit is {rank_unit!r}; expected 'identity' or 'image'")
+    return first_rank, average_precision, number / rank[last]
+
+
+def _identity_rank(ranked: np.ndarray, first_match: np.ndarray, count: int) -> np.ndarray:
+    """One more than the number of identities ahead of the first match: int64 [Q]."""
+    ahead = (np.arange(ranked.shape[1]) < first_match[:, None]) & (ranked >= 0)
+    query, place = np.divmod(np.flatnonzero(ahead), ranked.shape[1])
+    seen = np.zeros((len(ranked), count), bool)
+    seen[query, ranked[query, place]] = True
+    return seen.sum(axis=1) + 1
+
+
+def _retrieval(scores: list[Scores], max_rank: int) -> Retrieval:
+    """Joins the scores of blocks of queries."""
+    if not any(first_rank.size for first_rank, _, _ in scores):
+        raise UserError(
+            "no query has an image of its identity left in the gallery, so there is nothing to score; check that the "
+            "identities of the test set occur in both modalities, and in other cameras than the query's"
+        )
+    first_rank, average_precision, inverse_negative_penalty = map(np.concatenate, zip(*scores, strict=True))
+    hits = np.bincount(np.minimum(first_rank, max_rank + 1), minlength=max_rank + 2)[1 : max_rank + 1]
+    return Retrieval(
+        cmc=np.cumsum(hits) / first_rank.size,
+        mAP=float(average_precision.mean()),
+        mINP=float(inverse_negative_penalty.mean()),
+        queries=first_rank.size,
+    )

@@ -1,0 +1,172 @@
+"""ResNet-18, -34 and -50 with a part of the network of its own for each modality."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jax_mspac import ops
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.models.layers import Conv, batch_norm
+
+NUM_STAGES = 5  # the stem and layers 1 to 4
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    features: int
+    strides: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.features, 3, padding=1, name="conv2")(y)
+        y = self.norm(name="bn2")(y)
+        if x.shape != y.shape:
+            x = self.conv(self.features, 1, strides=self.strides, name="downsample_0")(x)
+            x = self.norm(name="downsample_1")(x)
+        return nn.relu(x + y)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 (which holds the stride) and 1x1 convolution with four times the channels, around a shortcut."""
+
+    features: int
+    strides: int
+    conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv(self.features, 1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv2")(y)
+        y = nn.relu(self.norm(name="bn2")(y))
+        y = self.conv(4 * self.features, 1, name="conv3")(y)
+        y = self.norm(name="bn3")(y)
+        if x.shape != y.shape:
+            x = self.conv(4 * self.features, 1, strides=self.strides, name="downsample_0")(x)
+            x = self.norm(name="downsample_1")(x)
+        return nn.relu(x + y)
+
+
+ARCHITECTURES = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+
+
+class Stages(nn.Module):
+    """Consecutive stages of a ResNet: 0 is the stem (conv1, bn1, relu, max-pool), k is layer k of k = 1..4.
+
+    Attributes:
+      architecture: key of ARCHITECTURES.
+      stages: which stages, in order; none is the identity.
+      width: channels of the stem.
+      last_stride: stride of layer 4.
+      dtype: dtype of the computation.
+      axis_name: see `batch_norm`.
+    """
+
+    architecture: str
+    stages: tuple[int, ...]
+    width: int
+    last_stride: int
+    dtype: Any
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        block, depths = ARCHITECTURES[self.architecture]
+        conv = functools.partial(Conv, dtype=self.dtype)
+        norm = functools.partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        for stage in self.stages:
+            if stage == 0:
+                x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
+                x = ops.max_pool(nn.relu(norm(name="bn1")(x)), window=3, stride=2, padding=1)
+                continue
+            strides = (1, 2, 2, self.last_stride)[stage - 1]
+            for i in range(depths[stage - 1]):
+                x = block(
+                    features=self.width * 2 ** (stage - 1),
+                    strides=strides if i == 0 else 1,
+                    conv=conv,
+                    norm=norm,
+                    name=f"layer{stage}_{i}",
+                )(x)
+        return x
+
+
+class ResNet(nn.Module):
+    """Residual network whose first stages exist once per modality and whose remaining stages are shared.
+
+    The structure is torchvision's (He et al., arXiv 1512.03385, with the stride in the 3x3 convolution). Parameters are
+    named MODALITY/... for a modality's own stages and shared/... for the rest, with torchvision's names below, for
+    example visible/conv1 and shared/layer3_1/conv2. Both modalities pass the shared stages in one batch, so that its
+    normalisation statistics mix them.
+
+    Attributes:
+      architecture: "resnet18", "resnet34" or "resnet50".
+      width: channels of the stem; 64 is the published network.
+      last_stride: stride of layer 4. 1 doubles the feature map, for a total stride of 16 instead of 32.
+      shared_from: the first shared stage. 0 shares all; 1 leaves a stem per modality; 2 a stem and layer 1; ...;
+        5 makes two full networks.
+      dtype: dtype of the computation; parameters and statistics are float32.
+      axis_name: mapped axis for synchronised batch normalisation while training.
+    """
+
+    architecture: str = "resnet50"
+    width: int = 64
+    last_stride: int = 1
+    shared_from: int = 1
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
+        """Feature maps of the images of one modality or both.
+
+        Args:
+          images: modality -> normalised float images [n, H, W, 3]. `init` needs both modalities.
+          train: whether batch normalisation uses and updates the statistics of the batch.
+
+        Returns:
+          [N, h, w, C] in `dtype`: the visible images' maps before the infrared ones'.
+
+        Raises:
+          UserError: if a field is out of its range.
+        """
+        self._check_fields()
+        given = [m for m in MODALITIES if m in images]
+        if len(given) != len(images) or not given or (self.is_initializing() and len(given) < len(MODALITIES)):
+            raise ValueError(f"images of {list(images)}: expected {list(MODALITIES)}, or one of them after init")
+        stages = functools.partial(
+            Stages,
+            architecture=self.architecture,
+            width=self.width,
+            last_stride=self.last_stride,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+        own, shared = tuple(range(self.shared_from)), tuple(range(self.shared_from, NUM_STAGES))
+        maps = [stages(stages=own, name=m)(images[m], train=train) for m in given]
+        return stages(stages=shared, name="shared")(jnp.concatenate(maps), train=train)
+
+    def _check_fields(self):
+        if self.architecture not in ARCHITECTURES:
+            raise UserError(f"backbone {self.architecture!r} does not exist; choose one of {', '.join(ARCHITECTURES)}")
+        if self.last_stride not in (1, 2):
+            raise UserError(f"last_stride is {self.last_stride}; expected 1 or 2")
+        if self.shared_from not in range(NUM_STAGES + 1):
+            raise UserError(
+                f"shared_from is {self.shared_from}; expected 0 (share all) to {NUM_STAGES} (share nothing)"
+            )

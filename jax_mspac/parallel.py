@@ -1,0 +1,77 @@
+"""Data parallelism: the only file that knows about devices and `jax.pmap`.
+
+The convention of a step: the state goes in and comes out replicated, a batch carries a leading axis of local devices,
+gradients and metrics are averaged over `AXIS`, and losses that compare examples use `gather`. Averaging after a gather
+gives the gradient of the whole batch, because the transpose of the gather adds up what every device's loss contributes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "data"
+
+PyTree = Any
+
+
+def data_parallel(update: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Runs `update(state, batch) -> (state, metrics)` on every device, each with its share of the batch.
+
+    Args:
+      update: pure; both results must be equal on all devices (averaged over `AXIS`): this is not checked at run time.
+      devices: default: all devices of all processes.
+
+    Returns:
+      A compiled function of the same form. Leaves of `batch` have a leading axis of local devices; `state` is donated.
+    """
+    return jax.pmap(
+        update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,)
+    )
+
+
+def gather(x: jax.Array) -> jax.Array:
+    """[n, ...] per device -> [devices * n, ...] on every device, in device order. Gradients flow through."""
+    return jax.lax.all_gather(x, AXIS, tiled=True)
+
+
+def average(tree: PyTree) -> PyTree:
+    """The mean of every leaf over the devices."""
+    return jax.lax.pmean(tree, AXIS)
+
+
+def shard(batch: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
+    """Puts host arrays [local devices, ...] on the devices that `data_parallel` will read them from."""
+    return jax.device_put(batch, _sharding(devices, PartitionSpec(AXIS)))
+
+
+def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
+    """Runs `embed(variables, images) -> tree of [N, ...]` with the images split over this process's devices.
+
+    Returns:
+      A function of host arrays. Fewer images than the largest call so far are padded, so that it compiles once.
+    """
+    count = len(devices or jax.local_devices())
+    replicated, split = _sharding(devices, PartitionSpec()), _sharding(devices, PartitionSpec(AXIS))
+    compiled = jax.jit(embed, in_shardings=(replicated, split), out_shardings=split)
+    capacity = 0
+
+    def run(variables: PyTree, images: np.ndarray) -> PyTree:
+        nonlocal capacity
+        capacity = max(capacity, -(-len(images) // count) * count)
+        padding = [(0, capacity - len(images))] + [(0, 0)] * (images.ndim - 1)
+        features = compiled(variables, np.pad(images, padding))
+        return jax.tree.map(lambda x: np.asarray(x)[: len(images)], features)
+
+    return run
+
+
+def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
+    """Puts host arrays on all of this process's devices."""
+    return jax.device_put(tree, _sharding(devices, PartitionSpec()))
+
+
+def _sharding(devices: Sequence[jax.Device] | None, spec: PartitionSpec) -> NamedSharding:
+    return NamedSharding(Mesh(np.array(devices or jax.local_devices()), (AXIS,)), spec)

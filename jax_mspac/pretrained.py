@@ -1,0 +1,141 @@
+"""Weights of an ImageNet-trained ResNet under torchvision's names, into the backbone of an embedder."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from jax_mspac.errors import UserError
+
+PyTree = Any
+HUB = "hf://"
+# A classifier of ImageNet classes and torch's batch counter have no place in an embedder.
+IGNORED = re.compile(r"fc\..*|(.*\.)?num_batches_tracked")
+TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def resolve(spec: str) -> Path:
+    """Finds the weights file that `spec` names, downloading it if need be.
+
+    Args:
+      spec: path of a file, or hf://OWNER/NAME[@REVISION] for model.safetensors of a Hugging Face Hub model, which is
+        kept in that library's cache.
+
+    Raises:
+      UserError: if the file does not exist or cannot be downloaded.
+    """
+    by_hand = (
+        "give a file with model.pretrained=/path/model.safetensors, or start from scratch with model.pretrained=none"
+    )
+    if not spec.startswith(HUB):
+        path = Path(spec)
+        if not path.is_file():
+            raise UserError(f"model.pretrained={spec}: there is no such file; {by_hand}")
+        return path
+    from huggingface_hub import hf_hub_download
+
+    repository, _, revision = spec.removeprefix(HUB).partition("@")
+    try:
+        return Path(hf_hub_download(repository, "model.safetensors", revision=revision or None))
+    except Exception as error:  # what fails here (names, network, disk) raises from four unrelated hierarchies
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UserError(
+            f"model.pretrained={spec}: model.safetensors cannot be downloaded ({reason}); {by_hand}"
+        ) from error
+
+
+def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads a file of named tensors; never runs code from it.
+
+    Args:
+      path: .safetensors, .npz, or .pth / .pt (which needs torch).
+
+    Raises:
+      UserError: if the suffix is unknown, the file is damaged or holds other things than tensors, or torch is missing.
+    """
+    path = Path(path)
+    readers = {".safetensors": safetensors.numpy.load_file, ".npz": _load_npz, ".pth": _load_torch, ".pt": _load_torch}
+    if path.suffix not in readers:
+        raise UserError(f"{path}: weights files end in one of {', '.join(readers)}")
+    try:
+        return readers[path.suffix](path)
+    except UserError:
+        raise
+    except Exception as error:  # a damaged file breaks each reader in many ways
+        raise UserError(
+            f"{path}: cannot be read as a {path.suffix} file of tensors: it is missing, damaged or holds something else"
+        ) from error
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _load_torch(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"{path}: reading {path.suffix} files needs torch: pip install 'jax_mspac[torch]', or convert the file to "
+            ".safetensors"
+        ) from error
+    tensors = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+
+
+def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: str) -> PyTree:
+    """Replaces the backbone's parameters and statistics; each modality's own stages get the same weights.
+
+    Every tensor is accounted for: `fc.*` and `num_batches_tracked` are ignored, all others have to fit.
+
+    Args:
+      variables: of an `Embedder`: {"params": {"backbone": ...}, "batch_stats": {"backbone": ...}}.
+      tensors: torchvision name -> array in torch's layout.
+      source: where the tensors come from, for messages.
+
+    Returns:
+      New variables; what is not in the backbone is as before.
+
+    Raises:
+      UserError: lists all names that are missing, unexpected, or of another shape than the backbone's, or not finite.
+    """
+    flat = traverse_util.flatten_dict(variables)
+    used, problems = set(), []
+    for path, leaf in flat.items():
+        if path[1] != "backbone":
+            continue
+        name = torch_name(path[3:])
+        if name not in tensors:
+            problems.append(f"{name}: missing")
+            continue
+        used.add(name)
+        value, shape = tensors[name], leaf.shape
+        is_kernel = len(shape) == 4  # OIHW there, HWIO here
+        if is_kernel:
+            shape = (shape[3], shape[2], *shape[:2])
+        if value.shape != shape:
+            problems.append(f"{name}: shape {value.shape}, the backbone needs {shape}")
+        elif not (jnp.issubdtype(value.dtype, jnp.floating) and np.isfinite(value).all()):
+            problems.append(f"{name}: not finite floating point numbers")
+        else:
+            # A copy of its own for each leaf: stages of both modalities must not share a buffer that is donated later.
+            flat[path] = jnp.array(value.transpose(2, 3, 1, 0) if is_kernel else value, leaf.dtype)
+    problems += [f"{name}: unexpected" for name in tensors if name not in used and not IGNORED.fullmatch(name)]
+    if problems:
+        listing = "\n  ".join(dict.fromkeys(problems))
+        raise UserError(
+            f"{source}: the weights do not fit the backbone (is model.backbone the right one?):\n  {listing}"
+        )
+    return traverse_util.unflatten_dict(flat)
+
+
+def torch_name(path: tuple[str, ...]) -> str:
+    """torchvision's name of a leaf: ("layer1_0", "downsample_1", "var") is layer1.0.downsample.1.running_var."""
+    *modules, leaf = path
+    return ".".join([*(re.sub(r"_(?=\d+$)", ".", module) for module in modules), TORCH_LEAVES[leaf]])

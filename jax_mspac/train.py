@@ -1,0 +1,250 @@
+"""The training loop. It owns data, devices, checkpoints, logging and evaluation, and knows no method by name."""
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_mspac import config as config_lib
+from jax_mspac import evaluate, methods, parallel, pretrained, results
+from jax_mspac.checkpoints import FOLDER, Checkpoints
+from jax_mspac.data import datasets
+from jax_mspac.data.input import training_batches
+from jax_mspac.data.sampling import IdentitySampler
+from jax_mspac.errors import UserError
+from jax_mspac.evaluator import Embed, Evaluator, compiled_embed
+from jax_mspac.methods.base import Batch, Method, State
+from jax_mspac.progress import MetricsLog, ProgressLine
+
+VERSIONS_FILE = "versions.json"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow-datasets", "numpy")
+# Steps of training-mode forward passes that settle BatchNorm statistics of loaded weights: 0.9 ** 30 is 4 %.
+_SETTLING_STEPS = 30
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
+    """Trains to the end of the run, from its last checkpoint if there is one, and evaluates the result.
+
+    Args:
+      config: validated.
+      workdir: folder of the run; made if it is missing.
+
+    Returns:
+      The results: see `results`.
+
+    Raises:
+      UserError: the data, the config or the workdir do not allow the run.
+    """
+    workdir = _open_workdir(config, workdir)
+    builder = datasets.prepared(config.data)
+    train_set = datasets.load(builder, tuple(config.data.train_splits))
+    sampler = IdentitySampler(
+        train_set,
+        seed=config.seed,
+        identities=config.batch.identities,
+        images=(config.batch.visible, config.batch.infrared),
+    )
+    method = methods.build(config, num_identities=train_set.num_identities)
+    embed = compiled_embed(method, flip=config.eval.flip)
+    test = Evaluator(datasets.load(builder, ("test",)), config)
+    loop = _Loop(config, method, sampler, parallel.data_parallel(method.update))
+    print(
+        f"{len(train_set)} training images of {train_set.num_identities} identities, "
+        f"{len(test.image_set)} test images of {test.image_set.num_identities}; "
+        f"{sampler.batch_size} images per step on {jax.device_count()} {jax.devices()[0].device_kind} device(s)",
+        flush=True,
+    )
+
+    with Checkpoints(workdir / FOLDER, keep=config.checkpoint.keep) as checkpoints:
+        state = initial_state(config, method)
+        if checkpoints.steps:
+            state = checkpoints.restore(checkpoints.steps[-1], state)
+            print(f"resuming from the checkpoint of step {state.step}", flush=True)
+        elif config.eval.floors:
+            untrained = {}
+            if config.model.pretrained != "none":
+                frozen = parallel.replicate(_settled(loop, state))
+                untrained["pretrained"] = test.embed(embed, frozen)[config.eval.feature]
+            evaluate.measure_floors(test, workdir, **untrained)
+        monitor = None
+        if config.eval.every:
+            monitored = datasets.load(builder, (config.eval.monitor_split,))
+            monitor = Evaluator(monitored, config)
+        with MetricsLog(workdir, start=int(state.step)) as log:
+            state = loop.run(state, checkpoints, log, monitor, embed)
+    return evaluate.report(
+        config, workdir, test, embed, _local(state.variables), step=int(state.step), notes=datasets.notes(builder)
+    )
+
+
+def initial_state(config: ConfigDict, method: Method) -> State:
+    """Step 0 on the host: random parameters, and the backbone of `model.pretrained`. A function of the config alone."""
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(config.seed)))
+    if config.model.pretrained != "none":
+        tensors = pretrained.load_tensors(pretrained.resolve(config.model.pretrained))
+        state = method.load_pretrained(state, tensors, source=f"model.pretrained={config.model.pretrained}")
+    return jax.device_get(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+    """The steps of a run.
+
+    Attributes:
+      config: validated.
+      method: what is trained.
+      sampler: the batches.
+      update: the compiled step.
+    """
+
+    config: ConfigDict
+    method: Method
+    sampler: IdentitySampler
+    update: Any
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        data, devices, process = self.config.data, jax.device_count(), jax.process_index()
+        if self.sampler.identities % devices:
+            raise UserError(
+                f"config.batch.identities is {self.sampler.identities}, which {devices} devices cannot share equally; "
+                f"make it a multiple of {devices}"
+            )
+        local = jax.local_device_count()
+        return training_batches(
+            self.sampler,
+            height=data.height,
+            width=data.width,
+            start=start,
+            stop=stop,
+            devices=devices,
+            local_devices=slice(process * local, (process + 1) * local),
+        )
+
+    def run(
+        self,
+        state: State,
+        checkpoints: Checkpoints,
+        log: MetricsLog,
+        monitor: Evaluator | None,
+        embed: Embed,
+    ) -> State:
+        """Trains from the state's step to the last one.
+
+        Metrics are fetched one step late, so that the devices never wait for the host; only where a step is saved or
+        evaluated does the host catch up.
+        """
+        config, start, steps = self.config, int(state.step), self.config.train.steps
+        line = ProgressLine(
+            start=start,
+            steps=steps,
+            images_per_step=self.sampler.batch_size,
+            images_per_epoch=len(self.sampler.image_set),
+        )
+        waiting = None
+        for step, batch in enumerate(self.batches(start, steps), start + 1):
+            state, metrics = self.update(state, parallel.shard(batch))
+            if waiting:
+                self._record(waiting[0], self._fetch(*waiting), line, log)
+            waiting = (step, metrics, batch)
+            if step == start + 1:
+                jax.block_until_ready(metrics)
+                line.restart(step)
+            evaluates = monitor is not None and step % config.eval.every == 0
+            if evaluates or step % config.checkpoint.every == 0 or step == steps:
+                scalars, waiting = self._fetch(*waiting), None
+                scores, score = self._monitor(step, state, monitor, embed, line) if evaluates else ({}, None)
+                self._record(step, scalars, line, log, scores)
+                checkpoints.save(state, score=score)
+                line.restart(step)
+        line.end()
+        return state
+
+    def _fetch(self, step: int, metrics: dict[str, jax.Array], batch: Batch) -> dict[str, float]:
+        scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        broken = [name for name, value in scalars.items() if not np.isfinite(value)]
+        if broken:
+            raise UserError(self._divergence(step, broken, batch))
+        return scalars
+
+    def _record(
+        self,
+        step: int,
+        scalars: dict[str, float],
+        line: ProgressLine,
+        log: MetricsLog,
+        scores: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        if step % self.config.train.log_every == 0 or step == self.config.train.steps or scores:
+            rate = line.show(step, scalars)
+            log.write(step, {**scalars, "images_per_second": rate, **scores})
+
+    def _divergence(self, step: int, broken: list[str], batch: Batch) -> str:
+        paths = self.sampler.image_set.paths
+        files = [paths[i] for samples in batch.values() for i in samples["index"].ravel()]
+        return (
+            f"training diverged: {', '.join(broken)} of step {step} is not finite. Earlier checkpoints are whole: "
+            "lower config.optimizer.learning_rate or set config.optimizer.clip_norm, and start in a new --workdir. "
+            f"The batch held {', '.join(files[:8])}{' and more' if len(files) > 8 else ''}"
+        )
+
+    def _monitor(
+        self, step: int, state: State, monitor: Evaluator, embed: Embed, line: ProgressLine
+    ) -> tuple[dict[str, float], float]:
+        """Scalars to log, and the score (mAP of the headline) that ranks checkpoints."""
+        outcome = monitor.evaluate(embed, _local(state.variables))
+        row = outcome["rows"][outcome["headline"]]
+        split = self.config.eval.monitor_split
+        line.end()
+        print(f"step {step}, {split} split: rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}", flush=True)
+        return {f"{split}/{name}": row[name]["mean"] for name in results.SCORES}, row["mAP"]["mean"]
+
+
+def _local(variables: Any) -> Any:
+    """Variables of a training state for inference, which runs on the devices of this process."""
+    return parallel.replicate(jax.device_get(variables))
+
+
+def _settled(loop: _Loop, state: State) -> Any:
+    """The variables with the given parameters and BatchNorm statistics of the training images.
+
+    Statistics that came with the weights may be of another domain, and make the frozen network look worse than it is.
+    """
+    variables = state.variables
+    for batch in loop.batches(0, _SETTLING_STEPS):
+        updated, _ = loop.update(state.replace(variables=variables), parallel.shard(batch))
+        variables = {**variables, "batch_stats": jax.device_get(updated.variables["batch_stats"])}
+    return variables
+
+
+def _open_workdir(config: ConfigDict, workdir: str | os.PathLike) -> pathlib.Path:
+    """Makes the folder of the run and records the config and the versions, or checks that the run there is this one."""
+    workdir = pathlib.Path(workdir).absolute()
+    with contextlib.suppress(FileExistsError):
+        workdir.mkdir(parents=True)
+    path = workdir / config_lib.FILE
+    if path.exists():
+        differing = config_lib.differences(config_lib.load(path), config)
+        if differing:
+            raise UserError(
+                f"{workdir} holds a run with other settings; give another --workdir, or its settings back:\n  "
+                + "\n  ".join(differing)
+            )
+    config_lib.save(config, path)
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions |= {"python": platform.python_version(), "devices": [str(d.device_kind) for d in jax.devices()]}
+    (workdir / VERSIONS_FILE).write_text(json.dumps(versions, indent=2) + "\n")
+    return workdir
+
+
+def _percent(score: Mapping[str, float]) -> str:
+    return f"{100 * score['mean']:.1f} %"

@@ -1,0 +1,27 @@
+import jax
+import numpy as np
+import pytest
+import torch
+
+from jax_mspac.losses import identity
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+def test_value_and_gradient_match_torch(label_smoothing):
+    rng = np.random.default_rng(0)
+    logits, labels = 3 * rng.normal(size=(6, 9)).astype(np.float32), rng.integers(0, 9, 6)
+    value, gradient = jax.value_and_grad(identity.cross_entropy)(logits, labels, label_smoothing=label_smoothing)
+
+    reference = torch.tensor(logits, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.cross_entropy(reference, torch.tensor(labels), label_smoothing=label_smoothing)
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-5)
+    np.testing.assert_allclose(gradient, reference.grad.numpy(), atol=1e-6)
+
+
+def test_equal_logits_cost_log_of_the_number_of_classes():
+    np.testing.assert_allclose(identity.cross_entropy(np.full((4, 395), 7.0), np.arange(4)), np.log(395), rtol=1e-6)
+
+
+def test_a_label_that_is_no_class_is_seen():
+    assert np.isnan(identity.cross_entropy(np.zeros((2, 3), np.float32), np.array([0, 3])))

@@ -1,0 +1,156 @@
+"""The training step of MSPAC-MeCen: devices, reproducibility, learning, parameter groups."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from jax_mspac import config as config_lib
+from jax_mspac import methods, parallel
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES
+
+P, K, CLASSES = 4, 2, 6
+
+
+def tiny_config(**overrides):
+    config = config_lib.default_config()
+    config.data.height, config.data.width = 96, 32
+    config.batch.identities, config.batch.visible, config.batch.infrared = P, K, K
+    config.model.width = 4
+    config.train.steps = 10
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+def make_batch(config, devices=1, seed=0):
+    """Random images whose colour tells the identity, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    batch = {}
+    for number, modality in enumerate(MODALITIES):
+        label = np.repeat(np.arange(P), K).astype(np.int32)
+        noise = rng.integers(0, 60, (P * K, config.data.height, config.data.width, 3))
+        samples = {
+            "image": (noise + 45 * label[:, None, None, None]).astype(np.uint8),
+            "label": label,
+            "camera": np.ones_like(label),
+            "index": np.arange(P * K, dtype=np.int32),
+            "slot": np.arange(P * K, dtype=np.int32) + number * P * K,
+        }
+        batch[modality] = {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in samples.items()}
+    return batch
+
+
+def run(config, devices, steps=1):
+    """State on the host, and the metrics of each step."""
+    method = methods.build(config, num_identities=CLASSES)
+    used = jax.local_devices()[:devices]
+    update = parallel.data_parallel(method.update, used)
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(0)))
+    history = []
+    for step in range(steps):
+        state, metrics = update(state, parallel.shard(make_batch(config, devices, seed=step), used))
+        history.append({name: float(value) for name, value in metrics.items()})
+    return state, history
+
+
+ALL_LOSSES = {"loss.triplet.kind": "batch_hard", "loss.label_smoothing": 0.1}
+
+
+@pytest.mark.parametrize("reduction", ["per_sample", "mean", "sum"])
+def test_four_devices_do_what_one_does(reduction):
+    # Weighted-regularised triplet, too; one of the two per reduction keeps the compilations few.
+    kind = "weighted_regularized" if reduction == "mean" else "batch_hard"
+    config = tiny_config(**ALL_LOSSES | {"loss.mecen.reduction": reduction, "loss.triplet.kind": kind})
+    (one, one_metrics), (four, four_metrics) = run(config, 1, steps=2), run(config, 4, steps=2)
+    for first, second in zip(one_metrics, four_metrics, strict=True):
+        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "triplet", "learning_rate"}
+        np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=2e-4)
+    # Parameters, BatchNorm statistics, heads, centres and momenta: everything.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
+
+
+def test_every_device_holds_the_same_state():
+    state, _ = run(tiny_config(**ALL_LOSSES), 4, steps=2)
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(shards) == 4 and shards[0].shape == leaf.shape
+        for shard in shards[1:]:
+            np.testing.assert_array_equal(shard, shards[0])
+
+
+def test_step_is_reproducible_to_the_bit():
+    config = tiny_config(**ALL_LOSSES)
+    (one, one_metrics), (two, two_metrics) = run(config, 2, steps=2), run(config, 2, steps=2)
+    assert one_metrics == two_metrics
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, (one, two)))
+
+
+def test_loss_falls_on_one_batch():
+    config = tiny_config(**{"augment.erasing": 0.0, "optimizer.learning_rate": 0.05, "train.steps": 40})
+    method = methods.build(config, num_identities=CLASSES)
+    used = jax.local_devices()[:1]
+    update = parallel.data_parallel(method.update, used)
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(0)))
+    losses = []
+    for _ in range(20):
+        state, metrics = update(state, parallel.shard(make_batch(config), used))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(state.step) == 20
+
+
+def test_weights_of_the_loss_terms():
+    config = tiny_config(**ALL_LOSSES | {"loss.mecen.weight": 0.25, "loss.triplet.weight": 2.0})
+    _, (metrics,) = run(config, 1)
+    expected = metrics["identity"] + 0.25 * metrics["mecen"] + 2.0 * metrics["triplet"]
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+def test_switched_off_losses_leave_no_trace():
+    state, (metrics,) = run(tiny_config(**{"loss.mecen.weight": 0.0}), 1)
+    assert "mecen" not in metrics and "triplet" not in metrics
+    assert set(state.training["heads"]) == {"classifier"}
+
+
+def test_part_identity_loss_embeds_stripes():
+    config = tiny_config(**{"loss.identity": "part", "model.stripes": 3, "model.parts": ()})
+    method = methods.build(config, num_identities=CLASSES)
+    state, (metrics,) = run(config, 1)
+    assert state.training["heads"]["classifier"].shape == (3, 32, CLASSES)
+    features = method.embed(jax.device_get(state.variables), make_batch(config)["visible"]["image"][0], "visible")
+    assert features["after_neck"].shape == (P * K, 3 * 32)
+    assert np.isfinite(metrics["loss"])
+
+
+def test_groups_have_their_own_learning_rates():
+    # A factor of zero freezes its group and no other.
+    config = tiny_config(**{"optimizer.backbone_factor": 0.0})
+    method = methods.build(config, num_identities=CLASSES)
+    before = jax.device_get(jax.jit(method.init)(jax.random.key(0)))
+    after = jax.device_get(run(config, 1)[0])
+    jax.tree.map(
+        np.testing.assert_array_equal, before.variables["params"]["backbone"], after.variables["params"]["backbone"]
+    )
+    for name in ("classifier", "centers"):
+        assert not np.array_equal(before.training["heads"][name], after.training["heads"][name])
+    assert not np.array_equal(
+        before.variables["params"]["neck"]["scale"], after.variables["params"]["neck"]["scale"]
+    )
+
+
+def test_partition_that_does_not_divide_is_refused_before_anything_is_built():
+    with pytest.raises(UserError, match="96"):
+        methods.build(tiny_config(**{"data.height": 112}), num_identities=CLASSES)
+
+
+def test_unknown_method_is_refused_with_the_names_there_are():
+    with pytest.raises(UserError, match="mspac"):
+        methods.build(tiny_config(method="mspack"), num_identities=CLASSES)
+
+
+def test_method_is_a_value():
+    # A dataclass of plain fields: two builds of one config are equal, so nothing hides in it.
+    one, two = (methods.build(tiny_config(), num_identities=CLASSES) for _ in range(2))
+    assert one == two and dataclasses.replace(one, seed=1) != two
