@@ -24,7 +24,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     lines = [_cells(row) for row in results["rows"]]
     if "headline" in results:
         lines[results["headline"]] = [f"**{cell}**" for cell in lines[results["headline"]]]
-    text = "\n".join(f"{note}\n" for note in results.get("notes", ())) + table(header, lines)
+    text = "".join(f"{note}\n\n" for note in results.get("notes", ())) + table(header, lines)
     floors = results.get("floors", {})
     if floors:
         rows = [(name, _percent(floor["rank1"]), _percent(floor["mAP"])) for name, floor in floors.items()]

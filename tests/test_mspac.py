@@ -135,9 +135,7 @@ def test_groups_have_their_own_learning_rates():
     )
     for name in ("classifier", "centers"):
         assert not np.array_equal(before.training["heads"][name], after.training["heads"][name])
-    assert not np.array_equal(
-        before.variables["params"]["neck"]["scale"], after.variables["params"]["neck"]["scale"]
-    )
+    assert not np.array_equal(before.variables["params"]["neck"]["scale"], after.variables["params"]["neck"]["scale"])
 
 
 def test_partition_that_does_not_divide_is_refused_before_anything_is_built():

@@ -221,5 +221,6 @@ def test_the_command_writes_a_small_picture(tmp_path, monkeypatch):
     file = tmp_path / "sheet.png"
     monkeypatch.setattr("sys.argv", ["contact_sheet", "--out", str(file)])
     main()
-    assert Image.open(file).size == (2 * (10 * 50 + 2), 2 * (8 * 98 + 2))
+    with Image.open(file) as picture:
+        assert picture.size == (2 * (10 * 50 + 2), 2 * (8 * 98 + 2))
     assert file.stat().st_size < 400_000

@@ -18,5 +18,5 @@ def protocols(
       trials: galleries to draw, with seeds 0, 1, ...
     """
     return folder.protocols(
-        identities, cameras, modalities, shots=1, trials=trials, exclude_same_camera=True, name="llcm"
+        identities, cameras, modalities, shots=(1,), trials=trials, exclude_same_camera=True, name="llcm"
     )

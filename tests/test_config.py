@@ -1,0 +1,84 @@
+"""The config: impossible values, and what makes two runs the same."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from jax_mspac import config as config_lib
+from jax_mspac.errors import UserError
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid_and_quotes_its_command(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config_lib.validate(module.get_config())
+    assert f"python -m jax_mspac.main --config configs/{path.name}" in module.__doc__
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("train.steps", 0),
+        ("batch.identities", 1),
+        ("batch.visible", 0),
+        ("model.backbone", "resnet20"),
+        ("model.shared_from", 6),
+        ("model.attention_form", "maks"),
+        ("loss.identity", "gid"),
+        ("loss.mecen.reduction", "max"),
+        ("optimizer.learning_rate", 0.0),
+        ("optimizer.warmup", 1.0),
+        ("augment.flip", 1.5),
+        ("eval.checkpoint", "newest"),
+        ("eval.shots", ()),
+        ("eval.feature", "neck"),
+    ],
+)
+def test_impossible_values_are_named(field, value):
+    config = config_lib.default_config()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(UserError) as error:
+        config_lib.validate(config)
+    assert f"config.{field} is {value!r}; expected" in str(error.value)
+
+
+def test_problems_are_listed_together():
+    config = config_lib.default_config()
+    config.train.steps, config.model.last_stride, config.loss.identity = 0, 3, "none"
+    with pytest.raises(UserError) as error:
+        config_lib.validate(config)
+    assert str(error.value).count("config.") == 3
+
+
+def test_config_survives_its_file(tmp_path):
+    config = config_lib.default_config()
+    config.model.parts = (3, 1)
+    config_lib.save(config, tmp_path / config_lib.FILE)
+    loaded = config_lib.load(tmp_path / config_lib.FILE)
+    assert loaded.to_dict() == config.to_dict()
+    assert config_lib.differences(loaded, config) == []
+
+
+def test_only_what_makes_a_run_counts_as_a_difference():
+    old, new = config_lib.default_config(), config_lib.default_config()
+    new.train.steps, new.eval.every, new.data.data_dir = 7, 3, "/elsewhere"
+    assert config_lib.differences(old, new) == []
+    new.seed, new.model.parts, new.loss.mecen.margin = 1, (3, 1), 0.0
+    assert config_lib.differences(old, new) == [
+        "config.loss.mecen.margin was 0.3, now 0.0",
+        "config.model.parts was (6, 3, 1), now (3, 1)",
+        "config.seed was 0, now 1",
+    ]
+
+
+def test_unreadable_config_is_named(tmp_path):
+    with pytest.raises(UserError, match="is this the --workdir of a training run"):
+        config_lib.load(tmp_path / config_lib.FILE)
+    (tmp_path / config_lib.FILE).write_text("{")
+    with pytest.raises(UserError, match="not a JSON file"):
+        config_lib.load(tmp_path / config_lib.FILE)

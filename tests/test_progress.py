@@ -1,0 +1,56 @@
+"""The progress line and the scalars of a run."""
+
+import json
+
+import pytest
+
+from jax_mspac import progress
+
+
+def read(path):
+    return [json.loads(line) for line in (path / progress.METRICS_FILE).read_text().splitlines()]
+
+
+def tensorboard_scalars(path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(path / progress.TENSORBOARD_FOLDER), size_guidance={"tensors": 0})
+    events.Reload()
+    return {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+
+
+def test_scalars_are_on_disk_at_once(tmp_path):
+    with progress.MetricsLog(tmp_path, start=0) as log:
+        log.write(1, {"loss": 2.5})
+        assert read(tmp_path) == [{"step": 1, "loss": 2.5}]
+
+
+def test_resuming_leaves_no_gap_and_no_duplicate(tmp_path):
+    with progress.MetricsLog(tmp_path, start=0) as log:
+        for step in (10, 20, 30):
+            log.write(step, {"loss": step})
+    # Killed at 30 and in the middle of a line; the last checkpoint was of step 20.
+    with (tmp_path / progress.METRICS_FILE).open("a") as file:
+        file.write('{"step": 40, "lo')
+    with progress.MetricsLog(tmp_path, start=20) as log:
+        for step in (30, 40):
+            log.write(step, {"loss": -step})
+    assert read(tmp_path) == [{"step": s, "loss": v} for s, v in ((10, 10), (20, 20), (30, -30), (40, -40))]
+    assert tensorboard_scalars(tmp_path) == {"loss": [10, 20, 30, 40]}
+
+
+def test_line_says_where_the_run_stands(capsys, monkeypatch):
+    clock = iter([100.0, 104.0, 108.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    line = progress.ProgressLine(start=0, steps=30, images_per_step=64, images_per_epoch=320)
+    assert line.show(10, {"loss": 1.5, "identity": 1.0, "learning_rate": 0.05}) == pytest.approx(160)
+    text = capsys.readouterr().out
+    for part in ("step 10/30", "epoch 2.0", "160 images/s", "0:08 left", "loss 1.500", "identity 1.000", "lr 0.05"):
+        assert part in text
+    line.show(20, {"loss": 1.5})
+    assert "0:04 left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
+def test_duration(seconds, text):
+    assert progress.duration(seconds) == text
