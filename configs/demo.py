@@ -15,6 +15,8 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data.name = "synthetic"
     config.data.height, config.data.width = 96, 48
+    config.data.train_identities, config.data.val_identities, config.data.test_identities = 120, 24, 60
+    config.data.images_per_camera = 4
     config.model.width = 32
     config.train.steps = 400
     config.checkpoint.every = 100

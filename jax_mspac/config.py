@@ -154,6 +154,8 @@ def validate(config: ConfigDict) -> None:
     expect("model.shared_from", 0 <= config.model.shared_from <= 5, "0 (all shared) to 5 (nothing shared)")
     expect("model.attention_kernel", config.model.attention_kernel % 2 == 1, "an odd size")
     expect("model.embedding_dim", config.model.embedding_dim >= 0, "0 (none) or more")
+    parts = config.model.parts
+    expect("model.parts", all(isinstance(n, int) and n >= 1 for n in parts), "numbers of stripes, such as (6, 3, 1)")
     one_of("model.attention_form", config.model.attention_form, "mask", "literal")
     one_of("model.pooling", config.model.pooling, "average", "gem")
     one_of("model.dtype", config.model.dtype, "float32", "bfloat16")

@@ -24,8 +24,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; settings look like --config.train.steps=100")
     if CONFIG.value is None:
         raise app.UsageError("--config is required, for example --config configs/demo.py")
-    logging.set_verbosity(logging.WARNING)
+    # Libraries tell their own story at every start; errors are enough.
+    logging.set_verbosity(logging.ERROR)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     try:
         run(CONFIG.value, pathlib.Path(WORKDIR.value or f"runs/{name}"), MODE.value)
@@ -59,5 +61,14 @@ def _cache_compilations(jax) -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache / "jax_mspac" / f"xla-{jaxlib.__version__}"))
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Flags and config overrides; a mistake in them ends with a line, not with the stack trace of a library."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        kind = "there is no such setting" if isinstance(error, AttributeError | KeyError) else "a setting is wrong"
+        sys.exit(f"error: {kind}: {error}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -89,7 +89,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
 def initial_state(config: ConfigDict, method: Method) -> State:
     """Step 0 on the host: random parameters, and the backbone of `model.pretrained`. A function of the config alone."""
-    state = jax.device_get(jax.jit(method.init)(jax.random.key(config.seed)))
+    # The default generator takes three times as long to compile for the many shapes of a network.
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(config.seed, impl="rbg")))
     if config.model.pretrained != "none":
         tensors = pretrained.load_tensors(pretrained.resolve(config.model.pretrained))
         state = method.load_pretrained(state, tensors, source=f"model.pretrained={config.model.pretrained}")

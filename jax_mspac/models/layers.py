@@ -42,6 +42,7 @@ def batch_norm(
     axis_name: str | None = None,
     use_bias: bool = True,
     use_fast_variance: bool = True,
+    scale_init: nn.initializers.Initializer = nn.initializers.ones,
     name: str | None = None,
 ) -> nn.BatchNorm:
     """Batch normalisation with torch's momentum (0.1 there is 0.9 here) and epsilon.
@@ -56,6 +57,7 @@ def batch_norm(
       use_bias: whether there is a learned bias.
       use_fast_variance: E[x^2] - E[x]^2 in one pass over x. Good for convolutions, whose mean is of the order of their
         deviation; it loses digits where the mean is far larger, as it is for pooled features.
+      scale_init: initializer of the learned scale.
       name: name of the module.
     """
     return nn.BatchNorm(
@@ -66,5 +68,6 @@ def batch_norm(
         use_bias=use_bias,
         axis_name=axis_name if train else None,
         use_fast_variance=use_fast_variance,
+        scale_init=scale_init,
         name=name,
     )

@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
         y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv1")(x)
         y = nn.relu(self.norm(name="bn1")(y))
         y = self.conv(self.features, 3, padding=1, name="conv2")(y)
-        y = self.norm(name="bn2")(y)
+        y = self.norm(name="bn2", scale_init=nn.initializers.zeros)(y)
         if x.shape != y.shape:
             x = self.conv(self.features, 1, strides=self.strides, name="downsample_0")(x)
             x = self.norm(name="downsample_1")(x)
@@ -51,7 +51,7 @@ class Bottleneck(nn.Module):
         y = self.conv(self.features, 3, strides=self.strides, padding=1, name="conv2")(y)
         y = nn.relu(self.norm(name="bn2")(y))
         y = self.conv(4 * self.features, 1, name="conv3")(y)
-        y = self.norm(name="bn3")(y)
+        y = self.norm(name="bn3", scale_init=nn.initializers.zeros)(y)
         if x.shape != y.shape:
             x = self.conv(4 * self.features, 1, strides=self.strides, name="downsample_0")(x)
             x = self.norm(name="downsample_1")(x)
