@@ -2,8 +2,13 @@
 
     python -m jax_mspac.main --config configs/demo.py
 
-Draws the data set the first time, trains a narrow ResNet-18 from scratch, and evaluates on identities that
-it has not seen.
+Draws 284 people the first time, trains a narrow ResNet-18 from scratch on 200 of them and evaluates on 60 that it has
+not seen. What differs from the paper's recipe is there because four minutes on two CPU cores replace ImageNet weights
+and GPU hours: AdamW, visible images shown as grey ones (colour tells people apart in training and nothing across
+modalities), one stem for both modalities, and the average over mirror images.
+
+Takes: DEMO_TAKES
+Expect: DEMO_EXPECT
 """
 
 from ml_collections import ConfigDict
@@ -15,11 +20,26 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data.name = "synthetic"
     config.data.height, config.data.width = 96, 48
-    config.data.train_identities, config.data.val_identities, config.data.test_identities = 120, 24, 60
+    config.data.train_identities, config.data.val_identities, config.data.test_identities = 200, 24, 60
     config.data.images_per_camera = 4
-    config.model.width = 32
-    config.train.steps = 400
-    config.checkpoint.every = 100
-    config.eval.every = 200
+
+    config.batch.identities, config.batch.visible, config.batch.infrared = 8, 2, 2
+    config.augment.erasing = 0.0
+    config.augment.channel_exchange = 0.5
+    config.augment.random_grey = 1.0
+
+    config.model.width = 16
+    config.model.shared_from = 0
+
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 0.002
+    config.optimizer.centers_factor = 1.0
+    config.optimizer.weight_decay = 0.01
+
+    config.train.steps = 1600
+    config.train.log_every = 20
+    config.checkpoint.every = 400
+    config.eval.every = 400
+    config.eval.flip = True
     config.eval.floors = True
     return config

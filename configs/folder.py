@@ -1,9 +1,15 @@
-"""Your own photographs: ROOT/{rgb,ir}/<identity>/*, with a camera level if there are several cameras.
+"""Your own photographs: ROOT/{rgb,ir}/<identity>/*, with a camera level below the identity if there are several.
 
-    python -m jax_mspac.main --config configs/folder.py --config.data.source=ROOT
+    python -m jax_mspac.main --config configs/folder.py --config.data.source=ROOT \\
+        --config.model.pretrained=resnet18.safetensors
 
-Without an infrared camera, --config.data.simulate_infrared=True derives infrared images from photographs; every
-report then says so. Pretrained weights help most: --config.model.pretrained=FILE.safetensors.
+ResNet-18 at 96x48, identity + MeCen + batch-hard triplet loss. Without an infrared camera,
+--config.data.simulate_infrared=True derives infrared images from photographs; every report then says so.
+
+Needs: photographs of a dozen identities or more, and better pretrained weights (without them small sets teach little).
+Takes: about 5 minutes for 200 steps on two CPU cores.
+Expect: on 50 people of PKU-Reid (30 to train, 20 to test; camera 1 against simulated infrared of camera 2; 200 steps, one
+seed) rank-1 59 % and mAP 52 %, against 16 % and 15 % of the network before training.
 """
 
 from ml_collections import ConfigDict
@@ -27,9 +33,10 @@ def get_config() -> ConfigDict:
     config.optimizer.learning_rate = 0.1
     config.optimizer.backbone_factor = 0.2
 
-    config.train.steps = 300
-    config.checkpoint.every = 100
-    config.eval.every = 0
+    config.train.steps = 200
+    config.checkpoint.every = 50
+    config.eval.every = 0  # without validation identities (data.val_fraction) there is nothing to monitor
+    config.eval.shots = (0, 1)  # the headline searches the whole gallery
+    config.eval.exclude_same_camera = False  # True where one camera takes both modalities
     config.eval.floors = True
-    config.eval.exclude_same_camera = False
     return config

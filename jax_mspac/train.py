@@ -45,6 +45,11 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     Raises:
       UserError: the data, the config or the workdir do not allow the run.
     """
+    if config.batch.identities % jax.device_count():
+        raise UserError(
+            f"config.batch.identities is {config.batch.identities}, which {jax.device_count()} devices cannot share "
+            f"equally; make it a multiple of {jax.device_count()}"
+        )
     workdir = _open_workdir(config, workdir)
     builder = datasets.prepared(config.data)
     train_set = datasets.load(builder, tuple(config.data.train_splits))
@@ -66,16 +71,14 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     )
 
     with Checkpoints(workdir / FOLDER, keep=config.checkpoint.keep) as checkpoints:
-        state = initial_state(config, method)
         if checkpoints.steps:
-            state = checkpoints.restore(checkpoints.steps[-1], state)
+            like = jax.eval_shape(method.init, jax.random.key(0))
+            state = checkpoints.restore(checkpoints.steps[-1], like)
             print(f"resuming from the checkpoint of step {state.step}", flush=True)
-        elif config.eval.floors:
-            untrained = {}
-            if config.model.pretrained != "none":
-                frozen = parallel.replicate(_settled(loop, state))
-                untrained["pretrained"] = test.embed(embed, frozen)[config.eval.feature]
-            evaluate.measure_floors(test, workdir, **untrained)
+        else:
+            state = initial_state(config, method)
+            if config.eval.floors:
+                _measure_floors(loop, state, test, embed, workdir)
         monitor = None
         if config.eval.every:
             monitored = datasets.load(builder, (config.eval.monitor_split,))
@@ -114,20 +117,15 @@ class _Loop:
     update: Any
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        data, devices, process = self.config.data, jax.device_count(), jax.process_index()
-        if self.sampler.identities % devices:
-            raise UserError(
-                f"config.batch.identities is {self.sampler.identities}, which {devices} devices cannot share equally; "
-                f"make it a multiple of {devices}"
-            )
-        local = jax.local_device_count()
+        """This process's share of the batches of steps start..stop-1."""
+        data, process, local = self.config.data, jax.process_index(), jax.local_device_count()
         return training_batches(
             self.sampler,
             height=data.height,
             width=data.width,
             start=start,
             stop=stop,
-            devices=devices,
+            devices=jax.device_count(),
             local_devices=slice(process * local, (process + 1) * local),
         )
 
@@ -213,6 +211,15 @@ class _Loop:
 def _local(variables: Any) -> Any:
     """Variables of a training state for inference, which runs on the devices of this process."""
     return parallel.replicate(jax.device_get(variables))
+
+
+def _measure_floors(loop: _Loop, state: State, test: Evaluator, embed: Embed, workdir: pathlib.Path) -> None:
+    """What no training reaches, and what loaded weights reach as they are."""
+    untrained = {}
+    if loop.config.model.pretrained != "none":
+        frozen = parallel.replicate(_settled(loop, state))
+        untrained["pretrained"] = test.embed(embed, frozen)[loop.config.eval.feature]
+    evaluate.measure_floors(test, workdir, **untrained)
 
 
 def _settled(loop: _Loop, state: State) -> Any:

@@ -34,7 +34,12 @@ def prepared(data: ConfigDict) -> tfds.core.DatasetBuilder:
     accepted = inspect.signature(build).parameters
     options = {name: value for name, value in data.items() if name in accepted and name != "data_dir"}
     builder = build(data_dir=data.data_dir or None, **options)
-    builder.download_and_prepare()
+    try:
+        builder.download_and_prepare()
+    except FileExistsError:
+        # Another run finished the same set first; its files are the same.
+        builder = build(data_dir=data.data_dir or None, **options)
+        builder.download_and_prepare()
     return builder
 
 
