@@ -2,15 +2,14 @@
 
     python -m jax_mspac.main --config configs/sysu.py --config.data.source=/path/to/SYSU-MM01
 
-Needs: the data set (signed agreement with its authors: github.com/wuancong/SYSU-MM01) and an accelerator. The weights are
-downloaded once; without a network give a file with --config.model.pretrained=/path/resnet50.safetensors.
-Takes: not measured yet on the real data set. On two CPU cores a step takes most of a minute: shrink it by overrides to
-try it there.
+Needs: the data set (signed agreement with its authors: github.com/wuancong/SYSU-MM01) and an accelerator. The weights
+are downloaded once; without a network give a file with --config.model.pretrained=/path/resnet50.safetensors.
+Takes: not measured yet on the real data set.
 Expect: the slides report 46.6 % rank-1 and 47.3 % mAP (all-search, single-shot). This implementation has not been
 trained on the real data set yet.
 
-The slides give no recipe. This one is AGW's: 8 identities x (4 + 4) images, SGD with warm-up, a tenth of the learning rate
-for the backbone. The attention is the bounded reading `mask`; --config.model.attention_form=literal is the slides'
+The slides give no recipe. This one is AGW's: 8 identities x (4 + 4) images, SGD with warm-up, a tenth of the learning
+rate for the backbone. The attention is the bounded reading `mask`; --config.model.attention_form=literal is the slides'
 formula. Likewise --config.loss.mecen.reduction=sum.
 """
 
@@ -43,5 +42,6 @@ def get_config() -> ConfigDict:
     # There is no validation split left, and test identities must not choose the model: the last step counts.
     config.eval.every = 0
     config.eval.modes = ("all", "indoor")
-    config.eval.galleries = ("seeded",)
+    config.eval.galleries = ("seeded",)  # or ("official", "seeded")
+    config.eval.sysu_lists = ""  # folder with rand_perm_cam.mat in it or in its exp folder, for "official"
     return config

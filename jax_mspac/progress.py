@@ -103,7 +103,9 @@ class ProgressLine:
         # Half of the old estimate keeps the time left calm.
         self._rate = rate if self._rate == 0.0 else (self._rate + rate) / 2
         left = (self._steps - step) / max(self._rate, 1e-9)
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in scalars.items() if name != "learning_rate")
+        # The total first; JAX sorts the names.
+        names = sorted(scalars.keys() - {"learning_rate"}, key=lambda name: (name != "loss", name))
+        losses = "  ".join(f"{name} {scalars[name]:.3f}" for name in names)
         self._write(
             f"step {step}/{self._steps}  epoch {step * self._images_per_step / self._images_per_epoch:.1f}  "
             f"{rate * self._images_per_step:.0f} images/s  {duration(left)} left  |  {losses}  "

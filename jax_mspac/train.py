@@ -8,7 +8,6 @@ import os
 import pathlib
 import platform
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -153,7 +152,9 @@ class _Loop:
         for step, batch in enumerate(self.batches(start, steps), start + 1):
             state, metrics = self.update(state, parallel.shard(batch))
             if waiting:
-                self._record(waiting[0], self._fetch(*waiting), line, log)
+                before, scalars = waiting[0], self._fetch(*waiting)
+                if before % config.train.log_every == 0:
+                    log.write(before, scalars | {"images_per_second": line.show(before, scalars)})
             waiting = (step, metrics, batch)
             if step == start + 1:
                 jax.block_until_ready(metrics)
@@ -161,8 +162,14 @@ class _Loop:
             evaluates = monitor is not None and step % config.eval.every == 0
             if evaluates or step % config.checkpoint.every == 0 or step == steps:
                 scalars, waiting = self._fetch(*waiting), None
-                scores, score = self._monitor(step, state, monitor, embed, line) if evaluates else ({}, None)
-                self._record(step, scalars, line, log, scores)
+                scalars["images_per_second"] = line.show(step, scalars)
+                score = None
+                if evaluates:
+                    line.end()
+                    scores = self._monitor(step, state, monitor, embed)
+                    score = scores[f"{config.eval.monitor_split}/mAP"]
+                    scalars |= scores
+                log.write(step, scalars)
                 checkpoints.save(state, score=score)
                 line.restart(step)
         line.end()
@@ -175,18 +182,6 @@ class _Loop:
             raise UserError(self._divergence(step, broken, batch))
         return scalars
 
-    def _record(
-        self,
-        step: int,
-        scalars: dict[str, float],
-        line: ProgressLine,
-        log: MetricsLog,
-        scores: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
-        if step % self.config.train.log_every == 0 or step == self.config.train.steps or scores:
-            rate = line.show(step, scalars)
-            log.write(step, {**scalars, "images_per_second": rate, **scores})
-
     def _divergence(self, step: int, broken: list[str], batch: Batch) -> str:
         paths = self.sampler.image_set.paths
         files = [paths[i] for samples in batch.values() for i in samples["index"].ravel()]
@@ -196,16 +191,13 @@ class _Loop:
             f"The batch held {', '.join(files[:8])}{' and more' if len(files) > 8 else ''}"
         )
 
-    def _monitor(
-        self, step: int, state: State, monitor: Evaluator, embed: Embed, line: ProgressLine
-    ) -> tuple[dict[str, float], float]:
-        """Scalars to log, and the score (mAP of the headline) that ranks checkpoints."""
+    def _monitor(self, step: int, state: State, monitor: Evaluator, embed: Embed) -> dict[str, float]:
+        """The headline's scores on the monitored split, to log."""
         outcome = monitor.evaluate(embed, _local(state.variables))
         row = outcome["rows"][outcome["headline"]]
         split = self.config.eval.monitor_split
-        line.end()
         print(f"step {step}, {split} split: rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}", flush=True)
-        return {f"{split}/{name}": row[name]["mean"] for name in results.SCORES}, row["mAP"]["mean"]
+        return {f"{split}/{name}": row[name]["mean"] for name in results.SCORES}
 
 
 def _local(variables: Any) -> Any:
