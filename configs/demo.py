@@ -7,8 +7,8 @@ not seen. What differs from the paper's recipe is there because four minutes on 
 and GPU hours: AdamW, visible images shown as grey ones (colour tells people apart in training and nothing across
 modalities), one stem for both modalities, and the average over mirror images.
 
-Takes: DEMO_TAKES
-Expect: DEMO_EXPECT
+Takes: under 3 minutes of training on two CPU cores, 5 with the installation and the drawing of the people.
+Expect: infrared -> RGB rank-1 about 19 % and mAP about 22 %; chance is 1.5 % and 4.3 %, HOG 6.6 % and 8.8 %.
 """
 
 from ml_collections import ConfigDict

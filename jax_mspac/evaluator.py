@@ -1,7 +1,6 @@
 """Scores of models and floors on one split: embed it, and search it by every protocol of its data set."""
 
 import hashlib
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from jax_mspac.methods.base import Method
 from jax_mspac.metrics.retrieval import cosine_distances, evaluate_protocol
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol
+from jax_mspac.protocols.options import options
 
 PyTree = Any
 Embed = Callable[[PyTree, np.ndarray, str], dict[str, np.ndarray]]
@@ -108,10 +108,8 @@ class Evaluator:
 
 
 def _protocols(image_set: ImageSet, config: ConfigDict) -> list[RetrievalProtocol]:
-    build = PROTOCOLS[config.data.name]
-    accepted = inspect.signature(build).parameters
-    options = {name: value for name, value in config.eval.items() if name in accepted}
-    return build(image_set.identities, image_set.cameras, image_set.modalities, **options)
+    chosen = options(config.data.name, config.eval, image_set.identity_names)
+    return PROTOCOLS[config.data.name](image_set.identities, image_set.cameras, image_set.modalities, **chosen)
 
 
 _ROW_FIELDS = {"protocol": "name", "mode": "mode", "shots": "shots", "direction": "direction"}

@@ -232,7 +232,8 @@ def _open_workdir(config: ConfigDict, workdir: str | os.PathLike) -> pathlib.Pat
     with contextlib.suppress(FileExistsError):
         workdir.mkdir(parents=True)
     path = workdir / config_lib.FILE
-    if path.exists():
+    # Without a checkpoint there is nothing to mix up: a first attempt with a wrong setting may be mended.
+    if path.exists() and any((workdir / FOLDER).glob("[0-9]*")):
         differing = config_lib.differences(config_lib.load(path), config)
         if differing:
             raise UserError(

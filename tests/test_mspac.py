@@ -8,6 +8,7 @@ import pytest
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods, parallel
+from jax_mspac.checkpoints import Checkpoints
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 
@@ -152,3 +153,21 @@ def test_method_is_a_value():
     # A dataclass of plain fields: two builds of one config are equal, so nothing hides in it.
     one, two = (methods.build(tiny_config(), num_identities=CLASSES) for _ in range(2))
     assert one == two and dataclasses.replace(one, seed=1) != two
+
+
+def test_checkpoint_of_four_devices_goes_on_with_another_number(tmp_path):
+    config = tiny_config(**ALL_LOSSES)
+    method = methods.build(config, num_identities=CLASSES)
+    state, _ = run(config, 4)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state)
+    losses = {}
+    for devices in (4, 2, 1):
+        with Checkpoints(tmp_path) as checkpoints:
+            restored = checkpoints.restore(1, jax.eval_shape(method.init, jax.random.key(0)))
+        jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
+        used = jax.local_devices()[:devices]
+        update = parallel.data_parallel(method.update, used)
+        _, metrics = update(restored, parallel.shard(make_batch(config, devices, seed=1), used))
+        losses[devices] = float(metrics["loss"])
+    np.testing.assert_allclose([losses[2], losses[1]], losses[4], rtol=1e-4)

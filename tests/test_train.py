@@ -158,6 +158,15 @@ def test_other_settings_in_the_same_workdir_are_refused(trained):
         train(other, workdir)
 
 
+def test_a_first_attempt_without_a_checkpoint_may_be_mended(trained, tmp_path):
+    config = trained[0].copy_and_resolve_references()
+    config.batch.identities = 400
+    with pytest.raises(UserError, match="config.batch.identities is 400, but only"):
+        train(config, tmp_path / "run")
+    config.batch.identities, config.eval.every, config.train.steps = 4, 0, 1
+    assert train(config, tmp_path / "run")["step"] == 1
+
+
 def test_divergence_names_the_term_and_keeps_the_checkpoints(trained, tmp_path):
     config, _, _ = trained
     wild = config.copy_and_resolve_references()
