@@ -86,3 +86,66 @@ def draw_folder_tree(
                 for shot in range(images):
                     draw_person(i, j, shot, infrared=top == "ir").save(folder / f"{shot}{suffix}")
     return root
+
+
+def draw_regdb_tree(
+    root: pathlib.Path,
+    *,
+    train: Sequence[int] = (3, 1, 12),
+    test: Sequence[int] = (7, 2, 5),
+    images: int = 2,
+    trial: int = 1,
+) -> pathlib.Path:
+    """Draws Visible, Thermal and idx as RegDB has them: BMP files in a folder per identity, lists for one trial.
+
+    As in the real lists, labels count from 0 in each split, in the order of `train` and `test`.
+
+    Returns:
+      `root`.
+    """
+    (root / "idx").mkdir(parents=True)
+    for split, identities in (("train", train), ("test", test)):
+        for top, letter in (("Visible", "v"), ("Thermal", "t")):
+            lines = []
+            for label, identity in enumerate(identities):
+                folder = root / top / str(identity)
+                folder.mkdir(parents=True)
+                for shot in range(images):
+                    file = folder / f"male_front_{letter}_{100 * identity + shot:05d}_{identity}.bmp"
+                    draw_person(identity, 1 + (letter == "t"), shot, infrared=letter == "t").save(file)
+                    lines.append(f"{file.relative_to(root).as_posix()} {label}\n")
+            (root / "idx" / f"{split}_{top.lower()}_{trial}.txt").write_text("".join(lines))
+    return root
+
+
+def draw_llcm_tree(
+    root: pathlib.Path,
+    *,
+    train: Sequence[int] = (2, 5, 9),
+    test: Sequence[int] = (4, 6),
+    cameras: Sequence[int] = (1, 3, 9),
+    images: int = 2,
+) -> pathlib.Path:
+    """Draws vis, nir, test_vis, test_nir and idx as LLCM has them; camera 3 took no near-infrared image.
+
+    Returns:
+      `root`.
+    """
+    (root / "idx").mkdir(parents=True)
+    for modality in ("vis", "nir"):
+        lines = []
+        for identity in (*train, *test):
+            for camera in cameras:
+                if modality == "nir" and camera == 3:
+                    continue
+                name = f"{identity:04d}"
+                folder = root / (modality if identity in train else f"test_{modality}/cam{camera}") / name
+                folder.mkdir(parents=True, exist_ok=True)
+                for shot in range(images):
+                    file = folder / f"{name}_c{camera:02d}_s185535_f{7010 + shot}_{modality}.jpg"
+                    draw_person(identity, camera, shot, infrared=modality == "nir").save(file, quality=90)
+                    if identity in train:
+                        lines.append(f"{file.relative_to(root).as_posix()} {train.index(identity)}\n")
+        (root / "idx" / f"train_{modality}.txt").write_text("".join(lines))
+    (root / "idx" / "test_id.txt").write_text(",".join(map(str, test)) + "\n")
+    return root

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from jax_mspac.data import folder, sysu_mm01
+from jax_mspac.data import folder, llcm, regdb, sysu_mm01
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.loading import load_split
 from jax_mspac.data.synthetic import builder as synthetic
@@ -16,6 +16,8 @@ DATASETS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
     "synthetic": synthetic.build,
     "folder": folder.build,
     "sysu_mm01": sysu_mm01.build,
+    "regdb": regdb.build,
+    "llcm": llcm.build,
 }
 
 

@@ -1,0 +1,167 @@
+"""LLCM (Zhang, Wang: Diverse embedding expansion network and low-light cross-modality benchmark, CVPR 2023).
+
+How we read its lists; nothing but the use that public code makes of them is published:
+
+- idx/train_vis.txt, idx/train_nir.txt: a line = `<relative path> <label>`, the path
+  `{vis,nir}/<4-digit identity>/<identity>_c<camera>_<sequence>_<frame>_{vis,nir}.jpg`. The identity is the folder's
+  number and the camera the number after `_c`; labels count the training identities and have to agree with the folders.
+- idx/test_id.txt: the test identities, separated by commas. Their images are all those in
+  {test_vis,test_nir}/cam<camera>/<4-digit identity>; camera 3 took no near-infrared image.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from jax_mspac.data import listing, schema
+from jax_mspac.data.folder import Photograph
+from jax_mspac.data.regdb import checked_examples, examples, find_root, label_problems, read_list, stats
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import INFRARED, VISIBLE
+
+CAMERAS = tuple(f"cam{camera}" for camera in range(1, 10))
+UNKNOWN_CAMERA = len(CAMERAS) + 1  # of a training image whose name does not tell
+
+_TRAIN_TOPS = {"vis": VISIBLE, "nir": INFRARED}
+_TEST_TOPS = {"test_vis": VISIBLE, "test_nir": INFRARED}
+_TOPS = (*_TRAIN_TOPS, *_TEST_TOPS)
+_TEST_LIST = "idx/test_id.txt"
+_LAYOUT = (
+    "Expected in it: {vis,nir}/<4-digit identity>/<image>, {test_vis,test_nir}/cam<1 to 9>/<4-digit identity>/<image> "
+    "and idx/{train_vis,train_nir,test_id}.txt"
+)
+_WHERE = (
+    "LLCM is given out by its authors alone: https://github.com/ZYK100/LLCM says where to send the signed agreement. "
+    "configs/demo.py needs no data at all"
+)
+
+# What the paper counts, under the names of `sysu_mm01.counts`. It also gives 13,909 test images, which is not the sum
+# of its two modalities; with these parts the total is the 46,767 that it names.
+EXPECTED_COUNTS = {
+    "train": {"identities": 713, "visible images": 16946, "infrared images": 13975},
+    "test": {"identities": 351, "visible images": 8680, "infrared images": 7166},
+}
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class LlcmConfig(tfds.core.BuilderConfig):
+    """What `build` found in one copy of the set."""
+
+    root: pathlib.Path
+    splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
+    problems: list[str] = dataclasses.field(repr=False)
+
+
+class Llcm(tfds.core.GeneratorBasedBuilder):
+    """LLCM with its splits train and test; the images are stored as the authors gave them."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=schema.features(),
+            description="Persons seen in low light by nine cameras, visible and near-infrared.",
+            homepage="https://github.com/ZYK100/LLCM",
+            metadata=tfds.core.MetadataDict(simulated_infrared=False, cameras=[*CAMERAS, "unknown"]),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        config = self.builder_config
+        return checked_examples(config.root, config.splits, config.problems, _LAYOUT)
+
+    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples(self.builder_config.root, photographs)
+
+
+def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """A builder for the copy of LLCM in a folder.
+
+    Args:
+      source: the folder with vis, nir, test_vis, test_nir and idx, or the one above it.
+      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
+        for another set, which is prepared anew.
+
+    Returns:
+      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
+
+    Raises:
+      UserError: the folder holds no image of LLCM.
+    """
+    root = find_root(listing.root_of(source, f"{_LAYOUT}. {_WHERE}"), _TOPS, f"{_LAYOUT}. {_WHERE}")
+    train, test = listing.walk(root, _TRAIN_TOPS, depth=1).images, listing.walk(root, _TEST_TOPS, depth=2).images
+    if not train and not test:
+        raise UserError(f"{root}: no image in {', '.join(_TOPS)}. {_LAYOUT}. {_WHERE}")
+    splits, problems = read_splits(root, [file.path for file in train], [file.path for file in test])
+    lists = stats(root, [*map(_train_list, _TRAIN_TOPS), _TEST_LIST])
+    config = LlcmConfig(
+        name=listing.fingerprint(root, train + test + lists),
+        description=f"LLCM in {root.resolve()}",
+        root=root,
+        splits=splits,
+        problems=[f"{top}: no such folder" for top in _TOPS if not (root / top).is_dir()] + problems,
+    )
+    return Llcm(config=config, data_dir=data_dir)
+
+
+def read_splits(
+    root: pathlib.Path, train_paths: Sequence[str], test_paths: Sequence[str]
+) -> tuple[dict[str, list[Photograph]], list[str]]:
+    """Reads the lists in idx.
+
+    Args:
+      root: the folder of the set.
+      train_paths: all images in vis and nir, relative to `root`.
+      test_paths: all images in test_vis and test_nir.
+
+    Returns:
+      Split -> its photographs, sorted by path; and one line per problem.
+    """
+    train, entries, problems = [], [], []
+    for top, modality in _TRAIN_TOPS.items():
+        listed, more = read_list(root, _train_list(top), top, train_paths)
+        train += [Photograph(entry.path, entry.identity, _camera(entry.path), modality) for entry in listed]
+        entries += listed
+        problems += more
+    problems += label_problems("train", entries)
+
+    listed_identities, more = _read_identities(root)
+    test = [photograph for photograph in _placed(test_paths) if photograph.identity in listed_identities]
+    absent = sorted(listed_identities - {photograph.identity for photograph in test})
+    both = sorted(listed_identities & {photograph.identity for photograph in train})
+    problems += more
+    problems += listing.shorten([f"identity {name} of test: no image in test_vis and test_nir" for name in absent])
+    problems += listing.shorten([f"identity {name}: is in train and in test" for name in both])
+    return {"train": sorted(train), "test": sorted(test)}, problems
+
+
+def _placed(paths: Iterable[str]) -> Iterator[Photograph]:
+    for path in paths:
+        match path.split("/"):
+            case [top, camera, folder, _] if camera in CAMERAS and folder.isdecimal():
+                yield Photograph(path, f"{int(folder):04d}", camera.removeprefix("cam"), _TEST_TOPS[top])
+
+
+def _camera(path: str) -> str:
+    match = re.search(r"_c0*([1-9])_", path)
+    return match[1] if match else str(UNKNOWN_CAMERA)
+
+
+def _read_identities(root: pathlib.Path) -> tuple[set[str], list[str]]:
+    try:
+        numbers = (root / _TEST_LIST).read_text(encoding="utf-8").replace(",", " ").split()
+        identities = {f"{int(number):04d}" for number in numbers}
+    except FileNotFoundError:
+        return set(), [f"{_TEST_LIST}: no such file"]
+    except (OSError, ValueError) as error:
+        return set(), [f"{_TEST_LIST}: not a list of identity numbers ({error})"]
+    return identities, [] if identities else [f"{_TEST_LIST}: the list is empty"]
+
+
+def _train_list(top: str) -> str:
+    return f"idx/train_{top}.txt"

@@ -1,0 +1,338 @@
+"""RegDB (Nguyen et al., Person recognition based on body images from visible light and thermal cameras, Sensors 2017).
+
+Identities are the numbers of the folders below Visible and Thermal; the same number is the same person in both. The
+ten trials are read from the first of these that is there:
+
+- idx/{train,test}_{visible,thermal}_{1..10}.txt, a line = `<relative path> <label>`. Labels count the identities of a
+  split from 0; they only have to agree with the folders.
+- RegDB_split.mat, two arrays TrainIdx and TestIdx of 10 x 206. A reading of ours, as nothing is published on it: row t
+  is trial t, a value is the number of an identity's folder, and every image in that folder counts.
+
+The two are not known to hold the same ten splits: `builder.info.metadata["splits"]` says which one was read.
+"""
+
+import collections
+import dataclasses
+import itertools
+import os
+import pathlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.io
+import tensorflow_datasets as tfds
+
+from jax_mspac.data import images, listing, schema
+from jax_mspac.data.folder import Photograph
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import INFRARED, VISIBLE
+
+TOPS = {"Visible": VISIBLE, "Thermal": INFRARED}
+SPLITS = ("train", "test")
+TRIALS = 10
+
+_MATLAB = "RegDB_split.mat"
+_LAYOUT = (
+    "Expected in it: Visible/<identity number>/<image>, Thermal/<identity number>/<image> and "
+    "idx/{train,test}_{visible,thermal}_{1..10}.txt, or RegDB_split.mat instead of idx"
+)
+_WHERE = (
+    "RegDB is given out by its authors alone, under a signed agreement: http://dm.dongguk.edu/link.html "
+    "(DBPerson-Recog-DB1); https://github.com/mangye16/Cross-Modal-Re-ID-baseline says whom to ask for the copy with "
+    "the lists in idx. configs/demo.py needs no data at all"
+)
+
+# What the complete set holds in every trial, under the names of `sysu_mm01.counts`.
+EXPECTED_COUNTS = {
+    split: {
+        "identities": 206,
+        "visible images": 2060,
+        "infrared images": 2060,
+        "identities of camera 1": 206,
+        "identities of camera 2": 206,
+    }
+    for split in SPLITS
+}
+
+
+class Entry(NamedTuple):
+    """A line of a list: an image that exists, the number of its folder (four digits), and its label."""
+
+    path: str
+    identity: str
+    label: int
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class RegDBConfig(tfds.core.BuilderConfig):
+    """What `build` found in one copy of the set, for one trial."""
+
+    root: pathlib.Path
+    trial: int
+    splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
+    problems: list[str] = dataclasses.field(repr=False)
+
+
+class Regdb(tfds.core.GeneratorBasedBuilder):
+    """One trial of RegDB; visible images are of camera 1, thermal ones of camera 2.
+
+    JPEG and PNG files are stored as they are, the authors' BMP files as PNG with the same pixels.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        config = self.builder_config
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=schema.features(),
+            description="Persons seen by a visible and a far-infrared camera side by side, ten images each.",
+            homepage="http://dm.dongguk.edu/link.html",
+            metadata=tfds.core.MetadataDict(
+                simulated_infrared=False, cameras=list(TOPS), trial=config.trial, splits=_splits_from(config.root)
+            ),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        config = self.builder_config
+        return checked_examples(config.root, config.splits, config.problems, _LAYOUT)
+
+    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples(self.builder_config.root, photographs)
+
+
+def build(*, source: str, data_dir: str | None, trial: int = 1) -> tfds.core.DatasetBuilder:
+    """A builder for one trial of the copy of RegDB in a folder.
+
+    Args:
+      source: the folder with Visible and Thermal, or the one above it.
+      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
+        for another set, which is prepared anew.
+      trial: 1 to 10; each trial trains a model of its own.
+
+    Returns:
+      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
+
+    Raises:
+      UserError: there is no such trial, or the folder holds no image of RegDB.
+    """
+    if trial not in range(1, TRIALS + 1):
+        raise UserError(f"config.data.trial is {trial}: RegDB has the trials 1 to {TRIALS}")
+    root = find_root(listing.root_of(source, f"{_LAYOUT}. {_WHERE}"), list(TOPS), f"{_LAYOUT}. {_WHERE}")
+    found = listing.walk(root, TOPS, depth=1)
+    if not found.images:
+        raise UserError(f"{root}: no image in {' and '.join(TOPS)}. {_LAYOUT}. {_WHERE}")
+    splits, problems = read_splits(root, trial, [file.path for file in found.images])
+    lists = [_MATLAB, *(_list_name(split, top, trial) for split in SPLITS for top in TOPS)]
+    config = RegDBConfig(
+        name=listing.fingerprint(root, found.images + stats(root, lists), {"trial": trial}),
+        description=f"Trial {trial} of RegDB in {root.resolve()}",
+        root=root,
+        trial=trial,
+        splits=splits,
+        problems=[f"{top}: no such folder" for top in TOPS if not (root / top).is_dir()] + problems,
+    )
+    return Regdb(config=config, data_dir=data_dir)
+
+
+def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
+    """Reads the splits of one trial, from idx or from RegDB_split.mat.
+
+    Args:
+      root: the folder of the set.
+      trial: 1 to 10.
+      paths: all images, relative to `root`.
+
+    Returns:
+      Split -> its photographs, sorted by path; and one line per problem.
+    """
+    if (root / "idx").is_dir():
+        splits, problems = _read_lists(root, trial, paths)
+    elif (root / _MATLAB).is_file():
+        splits, problems = _read_matlab(root, trial, paths)
+    else:
+        splits, problems = {split: [] for split in SPLITS}, [f"neither the folder idx nor the file {_MATLAB} is there"]
+    both = {p.identity for p in splits["train"]} & {p.identity for p in splits["test"]}
+    return splits, problems + listing.shorten([f"identity {name}: is in train and in test" for name in sorted(both)])
+
+
+def read_list(root: pathlib.Path, name: str, top: str, paths: Iterable[str]) -> tuple[list[Entry], list[str]]:
+    """Reads a list of lines `<relative path> <label>`; the path must be `<top>/<identity number>/<image>`.
+
+    Args:
+      root: the folder of the set.
+      name: the list, relative to `root`.
+      top: the folder that the images must be in.
+      paths: all images, relative to `root`. Suffixes match in any case.
+
+    Returns:
+      The entries, and one line per problem.
+    """
+    try:
+        lines = (root / name).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return [], [f"{name}: no such file"]
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{name}: cannot be read as text ({error})"]
+    there = {_with_lower_suffix(path): path for path in paths}
+    entries: dict[str, Entry] = {}
+    problems = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        if not (match := re.fullmatch(r"(.+?)\s+(\d+)", line.strip())):
+            problems.append(f"{where}: expected `<relative path> <label>`, found {line.strip()[:100]!r}")
+            continue
+        path = posixpath.normpath(match[1].replace("\\", "/"))
+        parts = path.split("/")
+        actual = there.get(_with_lower_suffix(path))
+        if parts[0] in ("", ".."):
+            problems.append(f"{where}: {path} leaves the folder of the data set")
+        elif len(parts) != 3 or parts[0] != top or not parts[1].isdecimal():
+            problems.append(f"{where}: {path} is not of the form {top}/<identity number>/<image>")
+        elif actual is None:
+            problems.append(f"{where}: there is no image {path}")
+        elif actual in entries:
+            problems.append(f"{where}: {path} is listed a second time")
+        else:
+            entries[actual] = Entry(actual, f"{int(parts[1]):04d}", int(match[2]))
+    if not entries and not problems:
+        problems.append(f"{name}: the list is empty")
+    return list(entries.values()), listing.shorten(problems)
+
+
+def label_problems(split: str, entries: Iterable[Entry]) -> list[str]:
+    """One line per label that stands for several identities, or the reverse, and per gap in the labels."""
+    identities_of, labels_of = collections.defaultdict(set), collections.defaultdict(set)
+    for entry in entries:
+        identities_of[entry.label].add(entry.identity)
+        labels_of[entry.identity].add(entry.label)
+    problems = [
+        f"{split}: label {label} is given to the identities {', '.join(sorted(identities))}"
+        for label, identities in sorted(identities_of.items())
+        if len(identities) > 1
+    ]
+    problems += [
+        f"{split}: identity {identity} has the labels {', '.join(map(str, sorted(labels)))}"
+        for identity, labels in sorted(labels_of.items())
+        if len(labels) > 1
+    ]
+    problems += [
+        f"{split}: no line has a label between {low} and {high}; images or lines of an identity are missing"
+        for low, high in itertools.pairwise((0, *sorted(identities_of)))
+        if high - low > 1
+    ]
+    return listing.shorten(problems)
+
+
+def find_root(source: pathlib.Path, tops: Sequence[str], advice: str) -> pathlib.Path:
+    """The folder, `source` or one in it, that holds any of `tops`; a UserError with `advice` if there is none."""
+    for folder in (source, *sorted(path for path in source.iterdir() if path.is_dir())):
+        if any(os.path.isdir(folder / top) for top in tops):  # False where access is denied
+            return folder
+    raise UserError(f"{source}: neither it nor a folder in it holds {' or '.join(tops)}. {advice}")
+
+
+def stats(root: pathlib.Path, names: Iterable[str]) -> list[listing.File]:
+    """Those of the named files that exist, as the fingerprint wants them."""
+    found = [(name, (root / name).stat()) for name in names if (root / name).is_file()]
+    return [listing.File(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
+def checked_examples(
+    root: pathlib.Path, splits: Mapping[str, Sequence[Photograph]], problems: Sequence[str], layout: str
+) -> dict[str, Iterator]:
+    """Split -> examples; a UserError lists `problems` and the images that are broken, if there are any."""
+    paths = [photograph.path for photographs in splits.values() for photograph in photographs]
+    problems = [*problems, *listing.shorten(listing.broken_images(root, paths))]
+    if problems:
+        raise listing.report(f"{root} cannot be prepared", problems, layout)
+    return {split: examples(root, photographs) for split, photographs in splits.items()}
+
+
+def examples(root: pathlib.Path, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The photographs as TFDS stores them, each under its path."""
+    for photograph in photographs:
+        yield (
+            photograph.path,
+            schema.example(
+                image=images.stored_bytes(root / photograph.path),
+                identity=photograph.identity,
+                camera=int(photograph.camera),
+                modality=photograph.modality,
+                path=photograph.path,
+            ),
+        )
+
+
+def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
+    splits, problems = {}, []
+    for split in SPLITS:
+        entries = {}
+        for top in TOPS:
+            entries[top], more = read_list(root, _list_name(split, top, trial), top, paths)
+            problems += more
+        problems += label_problems(split, itertools.chain(*entries.values()))
+        if all(entries.values()):
+            visible, thermal = ({entry.identity for entry in entries[top]} for top in TOPS)
+            single = sorted(visible ^ thermal)
+            problems += listing.shorten([f"{split}: identity {name} is listed in one modality only" for name in single])
+        splits[split] = sorted(_photograph(top, entry) for top in TOPS for entry in entries[top])
+    return splits, problems
+
+
+def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
+    splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
+    try:
+        arrays = scipy.io.loadmat(root / _MATLAB)
+    except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+        return splits, [f"{_MATLAB}: not a MATLAB file of version 5 to 7.2 ({error})"]
+    images_of = collections.defaultdict(list)
+    for path in paths:
+        match path.split("/"):
+            case [top, folder, _] if folder.isdecimal():
+                images_of[top, int(folder)].append(path)
+    problems = []
+    for split, name in (("train", "TrainIdx"), ("test", "TestIdx")):
+        rows = arrays.get(name, np.zeros(0))
+        if not _is_table_of_numbers(rows):
+            found = f"an array of {' x '.join(map(str, rows.shape))}" if name in arrays else "nothing"
+            problems.append(
+                f"{_MATLAB}: {name} must be {TRIALS} rows of different identity numbers from 1, found {found}"
+            )
+            continue
+        for top, number in itertools.product(TOPS, rows[trial - 1].astype(int)):
+            entries = [Entry(path, f"{number:04d}", number) for path in images_of[top, number]]
+            splits[split] += [_photograph(top, entry) for entry in entries]
+            if not entries:
+                problems.append(f"identity {number:04d} of {split}: no image in {top}")
+        splits[split].sort()
+    return splits, listing.shorten(problems)
+
+
+def _is_table_of_numbers(rows: np.ndarray) -> bool:
+    if rows.ndim != 2 or len(rows) != TRIALS or rows.dtype.kind not in "iuf":
+        return False
+    return bool(np.isin(rows, range(1, 10_000)).all()) and all(len(set(row)) == len(row) for row in rows.tolist())
+
+
+def _photograph(top: str, entry: Entry) -> Photograph:
+    return Photograph(entry.path, entry.identity, str(list(TOPS).index(top) + 1), TOPS[top])
+
+
+def _list_name(split: str, top: str, trial: int) -> str:
+    return f"idx/{split}_{top.lower()}_{trial}.txt"
+
+
+def _splits_from(root: pathlib.Path) -> str:
+    return "idx" if (root / "idx").is_dir() else _MATLAB
+
+
+def _with_lower_suffix(path: str) -> str:
+    stem, suffix = posixpath.splitext(path)
+    return stem + suffix.lower()

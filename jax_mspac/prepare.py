@@ -1,0 +1,184 @@
+"""Checks a data set and prepares it: python -m jax_mspac.prepare --dataset sysu_mm01 --source DIR [--data_dir DIR].
+
+Training does the same on its first run. Done beforehand, it tells whether the copy is complete. It may be interrupted
+and started again at any time.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from absl import app, flags, logging
+
+from jax_mspac.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+    from jax_mspac.data.folder import Photograph
+
+# Data set -> the config that trains on it.
+CONFIGS = {"sysu_mm01": "sysu", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
+
+DATASET = flags.DEFINE_enum("dataset", None, list(CONFIGS), "The data set.")
+SOURCE = flags.DEFINE_string("source", None, "The folder with the original images.")
+DATA_DIR = flags.DEFINE_string(
+    "data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets."
+)
+
+# One row of the table: split, part of it, found and expected images, found and expected identities.
+Row = tuple[str, str, int, int | None, int, int | None]
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    if not DATASET.value or not SOURCE.value:
+        raise app.UsageError("--dataset and --source are required")
+    # Libraries tell their own story at every start; errors are enough.
+    logging.set_verbosity(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        prepare(DATASET.value, source=SOURCE.value, data_dir=DATA_DIR.value)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing is kept of an unfinished set; the same command starts again")
+
+
+def prepare(dataset: str, *, source: str, data_dir: str) -> None:
+    """Prints what was found against what is expected, then writes the TFDS set unless it is there already.
+
+    Args:
+      dataset: a name of `CONFIGS`.
+      source: the folder with the original images.
+      data_dir: where TFDS keeps prepared sets, or "" for its default.
+
+    Raises:
+      UserError: the source is missing or damaged.
+    """
+    # TensorFlow takes seconds to import: --help and a wrong flag answer without it.
+    from ml_collections import ConfigDict
+
+    from jax_mspac.data import datasets
+    from jax_mspac.results import table
+
+    builder = datasets.DATASETS[dataset](source=source, data_dir=data_dir or None)
+    rows = compare(splits_of(builder), _expected(dataset))
+    print(f"{builder.builder_config.description}\n")
+    header = ("split", "part", "images", "expected", "identities", "expected")
+    print(
+        table(
+            header,
+            [["-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows],
+        )
+    )
+    for line in (*warnings(rows), *_remarks(dataset, rows)):
+        print(line)
+    if builder.is_prepared():
+        print(f"already prepared: {builder.data_path}")
+    else:
+        sys.stdout.flush()  # before the progress bars, which go to stderr
+        datasets.prepared(ConfigDict({"name": dataset, "source": source, "data_dir": data_dir}))
+        print(f"prepared: {builder.data_path}")
+    moved = f" --config.data.data_dir={shlex.quote(data_dir)}" if data_dir else ""
+    config = f"configs/{CONFIGS[dataset]}.py"
+    print(f"To train: python -m jax_mspac.main --config {config} --config.data.source={shlex.quote(source)}{moved}")
+
+
+def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph"]]:
+    """What a builder is going to store: split -> photographs, their cameras as numbers from 1.
+
+    Args:
+      builder: of a data set in `CONFIGS`; it need not be prepared.
+    """
+    from jax_mspac.data import sysu_mm01
+    from jax_mspac.data.folder import Photograph
+    from jax_mspac.modalities import INFRARED, VISIBLE
+
+    config = builder.builder_config
+    if builder.name == "folder":
+        return {
+            split: [
+                p._replace(camera=str(config.cameras.index(p.camera) + 1))
+                for p in config.photographs
+                if p.identity in identities
+            ]
+            for split, identities in config.splits.items()
+        }
+    if builder.name != "sysu_mm01":
+        return config.splits
+    split_of, _ = sysu_mm01.read_splits(config.root)
+    splits: dict[str, list[Photograph]] = {split: [] for split in sysu_mm01.SPLITS}
+    for path in config.paths:
+        top, folder, _ = path.split("/")
+        camera = sysu_mm01.CAMERAS.index(top) + 1
+        modality = INFRARED if camera in sysu_mm01.INFRARED_CAMERAS else VISIBLE
+        if split := split_of.get(folder.zfill(4)):
+            splits[split].append(Photograph(path, folder.zfill(4), str(camera), modality))
+    return splits
+
+
+def compare(splits: Mapping[str, Sequence["Photograph"]], expected: Mapping[str, Mapping[str, int]]) -> list[Row]:
+    """Counts each split as a whole, per modality and per camera.
+
+    Args:
+      splits: split -> photographs.
+      expected: split -> counts under the names of `sysu_mm01.EXPECTED_COUNTS`; what is not in it is not expected.
+    """
+    from jax_mspac.modalities import MODALITIES
+
+    rows = []
+    for split, photographs in splits.items():
+        counts = expected.get(split, {})
+        rows.append(_row(split, "all", photographs, None, counts.get("identities")))
+        for modality in MODALITIES:
+            chosen = [p for p in photographs if p.modality == modality]
+            rows.append(_row(split, modality, chosen, counts.get(f"{modality} images"), None))
+        cameras = {int(p.camera) for p in photographs}
+        cameras |= {int(name.rpartition(" ")[2]) for name in counts if " camera " in name}
+        for camera in sorted(cameras):
+            part = f"camera {camera}"
+            chosen = [p for p in photographs if p.camera == str(camera)]
+            rows.append(_row(split, part, chosen, counts.get(f"images of {part}"), counts.get(f"identities of {part}")))
+    return rows
+
+
+def warnings(rows: Iterable[Row]) -> list[str]:
+    """One line per difference, and what it means."""
+    lines = [
+        f"warning: {split}, {part}: {found:,} {what}, but the complete set has {expected:,}"
+        for split, part, *counts in rows
+        for what, found, expected in (("images", *counts[:2]), ("identities", *counts[2:]))
+        if expected not in (None, found)
+    ]
+    advice = "A part of the set works like the whole, but its numbers cannot be compared with published ones."
+    return [*lines, advice] if lines else []
+
+
+def _row(split: str, part: str, photographs: Sequence["Photograph"], images: int | None, identities: int | None) -> Row:
+    return split, part, len(photographs), images, len({p.identity for p in photographs}), identities
+
+
+def _expected(dataset: str) -> Mapping[str, Mapping[str, int]]:
+    from jax_mspac.data import llcm, regdb, sysu_mm01
+
+    modules = {"sysu_mm01": sysu_mm01, "regdb": regdb, "llcm": llcm}
+    return modules[dataset].EXPECTED_COUNTS if dataset in modules else {}
+
+
+def _remarks(dataset: str, rows: Iterable[Row]) -> list[str]:
+    if dataset == "regdb":
+        return ["This is trial 1; training on another one (--config.data.trial=2) prepares that one."]
+    if dataset == "llcm":
+        whole = [row for row in rows if row[1] == "all"]
+        images, identities = sum(row[2] for row in whole), sum(row[4] for row in whole)
+        return [f"Published: 46,767 images of 1,064 identities; here: {images:,} of {identities:,}."]
+    return []
+
+
+if __name__ == "__main__":
+    app.run(main)
