@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from jax_mspac import floors, parallel
 from jax_mspac.data.image_set import ImageSet
+from jax_mspac.errors import UserError
 from jax_mspac.methods.base import Method
 from jax_mspac.metrics.retrieval import cosine_distances, evaluate_protocol
 from jax_mspac.modalities import MODALITIES
@@ -35,8 +36,17 @@ class Evaluator:
 
     @property
     def headline(self) -> RetrievalProtocol:
-        """The first protocol in the headline's direction."""
-        return next(p for p in self.protocols if p.direction == self._config.eval.direction)
+        """The first protocol in the headline's direction.
+
+        Raises:
+          UserError: the data set has none in that direction.
+        """
+        wanted = self._config.eval.direction
+        listed = [protocol for protocol in self.protocols if protocol.direction == wanted]
+        if not listed:
+            there = ", ".join(sorted({protocol.direction for protocol in self.protocols}))
+            raise UserError(f"config.eval.direction is {wanted!r}; {self._config.data.name} is searched {there} only")
+        return listed[0]
 
     @property
     def fingerprint(self) -> str:

@@ -102,13 +102,13 @@ class ProgressLine:
         rate = steps / max(seconds, 1e-9)
         # Half of the old estimate keeps the time left calm.
         self._rate = rate if self._rate == 0.0 else (self._rate + rate) / 2
-        left = (self._steps - step) / max(self._rate, 1e-9)
+        left = duration((self._steps - step) / self._rate) if self._rate else "?"
         # The total first; JAX sorts the names.
         names = sorted(scalars.keys() - {"learning_rate"}, key=lambda name: (name != "loss", name))
         losses = "  ".join(f"{name} {scalars[name]:.3f}" for name in names)
         self._write(
             f"step {step}/{self._steps}  epoch {step * self._images_per_step / self._images_per_epoch:.1f}  "
-            f"{rate * self._images_per_step:.0f} images/s  {duration(left)} left  |  {losses}  "
+            f"{rate * self._images_per_step:.0f} images/s  {left} left  |  {losses}  "
             f"lr {scalars.get('learning_rate', float('nan')):.2g}"
         )
         return rate * self._images_per_step

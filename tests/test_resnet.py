@@ -86,11 +86,12 @@ def test_names_follow_torchvision():
     assert params["shared"]["layer3_0"].keys() == {"conv1", "bn1", "conv2", "bn2", "downsample_0", "downsample_1"}
 
 
-def test_blocks_start_with_unit_scales_and_he_normal_kernels():
+def test_blocks_start_as_the_identity_with_he_normal_kernels():
     conv, norm = functools.partial(Conv, dtype=jnp.float32), functools.partial(batch_norm, train=False)
     block = resnet.BasicBlock(64, 1, conv, norm)
     params = block.init(jax.random.key(0), jnp.zeros((1, 2, 2, 64)))["params"]
-    np.testing.assert_array_equal(params["bn2"]["scale"], np.ones(64))
+    np.testing.assert_array_equal(params["bn1"]["scale"], np.ones(64))
+    np.testing.assert_array_equal(params["bn2"]["scale"], np.zeros(64))
     np.testing.assert_allclose(np.std(params["conv2"]["kernel"]), np.sqrt(2 / (9 * 64)), rtol=0.05)
 
 

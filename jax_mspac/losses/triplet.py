@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import distances
+from jax_mspac.ops import largest
 
 
 def batch_hard(
@@ -35,8 +36,8 @@ def batch_hard(
       float32 scalar.
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
-    hardest_positive = jnp.max(distance, axis=1, where=same, initial=0.0)
-    hardest_negative = jnp.min(distance, axis=1, where=~same, initial=jnp.inf)
+    hardest_positive = largest(jnp.where(same, distance, 0.0), axis=1)
+    hardest_negative = -largest(jnp.where(same, -jnp.inf, -distance), axis=1)
     has_negative = jnp.any(~same, axis=1)
     difference = hardest_positive - jnp.where(has_negative, hardest_negative, 0.0)
     loss = jax.nn.softplus(difference) if margin is None else jnp.maximum(difference + margin, 0.0)

@@ -12,6 +12,7 @@ from flax import linen as nn
 
 from jax_mspac.errors import UserError
 from jax_mspac.models.layers import Conv
+from jax_mspac.ops import largest
 
 FORMS = ("mask", "literal")
 
@@ -66,10 +67,11 @@ class PartAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature map [N, H, W, C] to one of the same shape and dtype."""
-        pooled = jnp.mean(x, axis=(1, 2), dtype=jnp.float32) + jnp.max(x, axis=(1, 2)).astype(jnp.float32)
+        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
+        pooled = jnp.mean(pixels, axis=1, dtype=jnp.float32) + largest(pixels, axis=1).astype(jnp.float32)
         channel = nn.sigmoid(nn.Dense(x.shape[-1], name="channel")(pooled))
         gated = x * channel[:, None, None, :].astype(x.dtype)
-        pooled = [jnp.mean(gated, axis=-1, keepdims=True, dtype=jnp.float32), jnp.max(gated, axis=-1, keepdims=True)]
+        pooled = [jnp.mean(gated, axis=-1, keepdims=True, dtype=jnp.float32), largest(gated, axis=-1)[..., None]]
         conv = Conv(1, self.kernel_size, padding=self.kernel_size // 2, name="spatial")
         spatial = nn.sigmoid(conv(jnp.concatenate(pooled, axis=-1)))
         self.sow("intermediates", "channel_gate", channel)
