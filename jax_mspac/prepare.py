@@ -17,7 +17,7 @@ from jax_mspac.errors import UserError
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-    from jax_mspac.data.folder import Photograph
+    from jax_mspac.data.photographs import Photograph
 
 # Data set -> the config that trains on it.
 CONFIGS = {"sysu_mm01": "sysu", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
@@ -96,7 +96,7 @@ def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph
       builder: of a data set in `CONFIGS`; it need not be prepared.
     """
     from jax_mspac.data import sysu_mm01
-    from jax_mspac.data.folder import Photograph
+    from jax_mspac.data.photographs import Photograph
     from jax_mspac.modalities import INFRARED, VISIBLE
 
     config = builder.builder_config

@@ -25,10 +25,9 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: str | os.PathLike, *, start: int):
-        # Only training writes scalars, and it has TensorFlow loaded for its input anyway.
-        import tensorflow as tf
+        # It imports TensorFlow where there is one, which takes seconds.
+        from tensorboard.summary import Writer
 
-        self._tf = tf
         path = pathlib.Path(workdir) / METRICS_FILE
         kept = [line for line in _lines(path) if line["step"] <= start]
         partial = path.with_suffix(".partial")
@@ -37,7 +36,7 @@ class MetricsLog:
         self._file = path.open("a")
         folder = pathlib.Path(workdir) / TENSORBOARD_FOLDER
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = tf.summary.create_file_writer(str(folder))
+        self._writer = Writer(str(folder))
         for line in kept:
             self._summarize(line)
 
@@ -56,10 +55,9 @@ class MetricsLog:
         self._summarize(line)
 
     def _summarize(self, line: Mapping[str, float]) -> None:
-        with self._writer.as_default(step=line["step"]):
-            for name, value in line.items():
-                if name != "step":
-                    self._tf.summary.scalar(name, value)
+        for name, value in line.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, line["step"])
 
 
 def _lines(path: pathlib.Path) -> list[dict]:

@@ -13,6 +13,7 @@ from trees import draw_folder_tree
 from jax_mspac.data import folder, images, listing
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.loading import load_split
+from jax_mspac.data.photographs import Photograph
 from jax_mspac.errors import UserError
 
 
@@ -79,7 +80,7 @@ def test_identities_of_one_modality_are_only_trained_on(root, tmp_path, caplog):
 
 def test_no_draw_puts_an_identity_of_one_modality_into_test():
     photographs = [
-        folder.Photograph(f"{modality}/{identity}/0.png", identity, modality, modality)
+        Photograph(f"{modality}/{identity}/0.png", identity, modality, modality)
         for identity, modality in [
             *itertools.product("abcdef", ("visible", "infrared")),
             ("x", "visible"),

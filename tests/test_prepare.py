@@ -8,8 +8,8 @@ from trees import draw_folder_tree, draw_llcm_tree, draw_regdb_tree, draw_sysu_t
 
 from jax_mspac import prepare
 from jax_mspac.data import datasets, sysu_mm01
-from jax_mspac.data.folder import Photograph
 from jax_mspac.data.loading import load_split
+from jax_mspac.data.photographs import Photograph
 
 DRAW = {
     "sysu_mm01": draw_sysu_tree,

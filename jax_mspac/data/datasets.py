@@ -53,6 +53,9 @@ def load(builder: tfds.core.DatasetBuilder, splits: tuple[str, ...]) -> ImageSet
 def notes(builder: tfds.core.DatasetBuilder) -> list[str]:
     """What a reader of a result must know of the data."""
     metadata = builder.info.metadata or {}
-    return ["Simulated infrared: derived from photographs, not taken by an infrared camera."] * bool(
-        metadata.get("simulated_infrared")
-    )
+    told = []
+    if metadata.get("simulated_infrared"):
+        told.append("Simulated infrared: derived from photographs, not taken by an infrared camera.")
+    if "splits" in metadata:
+        told.append(f"Splits as in {metadata['splits']}.")
+    return told

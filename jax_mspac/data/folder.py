@@ -5,27 +5,18 @@ import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
 from jax_mspac.data import images, listing, schema
+from jax_mspac.data.photographs import Photograph
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
 
 _MIN_IDENTITIES = 2  # of a split: with a single person there is nobody to confuse
-
-
-class Photograph(NamedTuple):
-    """An image file, and the part it plays."""
-
-    path: str
-    identity: str
-    camera: str
-    modality: str
-    simulated: bool = False
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

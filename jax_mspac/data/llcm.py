@@ -18,8 +18,15 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jax_mspac.data import listing, schema
-from jax_mspac.data.folder import Photograph
-from jax_mspac.data.regdb import checked_examples, examples, find_root, label_problems, read_list, stats
+from jax_mspac.data.photographs import (
+    Photograph,
+    checked_examples,
+    examples,
+    find_root,
+    label_problems,
+    read_list,
+    stats,
+)
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
 

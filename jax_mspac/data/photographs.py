@@ -1,0 +1,146 @@
+"""What the builders of folders of photographs share: lists, labels, and photographs as TFDS stores them."""
+
+import collections
+import itertools
+import os
+import pathlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jax_mspac.data import images, listing, schema
+from jax_mspac.errors import UserError
+
+
+class Photograph(NamedTuple):
+    """An image file, and the part it plays."""
+
+    path: str
+    identity: str
+    camera: str
+    modality: str
+    simulated: bool = False
+
+
+class Entry(NamedTuple):
+    """A line of a list: an image that exists, the number of its folder (four digits), and its label."""
+
+    path: str
+    identity: str
+    label: int
+
+
+def read_list(root: pathlib.Path, name: str, top: str, paths: Iterable[str]) -> tuple[list[Entry], list[str]]:
+    """Reads a list of lines `<relative path> <label>`; the path must be `<top>/<identity number>/<image>`.
+
+    Args:
+      root: the folder of the set.
+      name: the list, relative to `root`.
+      top: the folder that the images must be in.
+      paths: all images, relative to `root`. Suffixes match in any case.
+
+    Returns:
+      The entries, and one line per problem.
+    """
+    try:
+        lines = (root / name).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return [], [f"{name}: no such file"]
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{name}: cannot be read as text ({error})"]
+    there = {_with_lower_suffix(path): path for path in paths}
+    entries: dict[str, Entry] = {}
+    problems = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{name}, line {number}"
+        if not (match := re.fullmatch(r"(.+?)\s+(\d+)", line.strip())):
+            problems.append(f"{where}: expected `<relative path> <label>`, found {line.strip()[:100]!r}")
+            continue
+        path = posixpath.normpath(match[1].replace("\\", "/"))
+        parts = path.split("/")
+        actual = there.get(_with_lower_suffix(path))
+        if parts[0] in ("", ".."):
+            problems.append(f"{where}: {path} leaves the folder of the data set")
+        elif len(parts) != 3 or parts[0] != top or not parts[1].isdecimal():
+            problems.append(f"{where}: {path} is not of the form {top}/<identity number>/<image>")
+        elif actual is None:
+            problems.append(f"{where}: there is no image {path}")
+        elif actual in entries:
+            problems.append(f"{where}: {path} is listed a second time")
+        else:
+            entries[actual] = Entry(actual, f"{int(parts[1]):04d}", int(match[2]))
+    if not entries and not problems:
+        problems.append(f"{name}: the list is empty")
+    return list(entries.values()), listing.shorten(problems)
+
+
+def label_problems(split: str, entries: Iterable[Entry]) -> list[str]:
+    """One line per label that stands for several identities, or the reverse, and per gap in the labels."""
+    identities_of, labels_of = collections.defaultdict(set), collections.defaultdict(set)
+    for entry in entries:
+        identities_of[entry.label].add(entry.identity)
+        labels_of[entry.identity].add(entry.label)
+    problems = [
+        f"{split}: label {label} is given to the identities {', '.join(sorted(identities))}"
+        for label, identities in sorted(identities_of.items())
+        if len(identities) > 1
+    ]
+    problems += [
+        f"{split}: identity {identity} has the labels {', '.join(map(str, sorted(labels)))}"
+        for identity, labels in sorted(labels_of.items())
+        if len(labels) > 1
+    ]
+    problems += [
+        f"{split}: no line has a label between {low} and {high}; images or lines of an identity are missing"
+        for low, high in itertools.pairwise((0, *sorted(identities_of)))
+        if high - low > 1
+    ]
+    return listing.shorten(problems)
+
+
+def find_root(source: pathlib.Path, tops: Sequence[str], advice: str) -> pathlib.Path:
+    """The folder, `source` or one in it, that holds any of `tops`; a UserError with `advice` if there is none."""
+    for folder in (source, *sorted(path for path in source.iterdir() if path.is_dir())):
+        if any(os.path.isdir(folder / top) for top in tops):  # False where access is denied
+            return folder
+    raise UserError(f"{source}: neither it nor a folder in it holds {' or '.join(tops)}. {advice}")
+
+
+def stats(root: pathlib.Path, names: Iterable[str]) -> list[listing.File]:
+    """Those of the named files that exist, as the fingerprint wants them."""
+    found = [(name, (root / name).stat()) for name in names if (root / name).is_file()]
+    return [listing.File(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
+
+
+def checked_examples(
+    root: pathlib.Path, splits: Mapping[str, Sequence[Photograph]], problems: Sequence[str], layout: str
+) -> dict[str, Iterator]:
+    """Split -> examples; a UserError lists `problems` and the images that are broken, if there are any."""
+    paths = [photograph.path for photographs in splits.values() for photograph in photographs]
+    problems = [*problems, *listing.shorten(listing.broken_images(root, paths))]
+    if problems:
+        raise listing.report(f"{root} cannot be prepared", problems, layout)
+    return {split: examples(root, photographs) for split, photographs in splits.items()}
+
+
+def examples(root: pathlib.Path, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The photographs as TFDS stores them, each under its path."""
+    for photograph in photographs:
+        yield (
+            photograph.path,
+            schema.example(
+                image=images.stored_bytes(root / photograph.path),
+                identity=photograph.identity,
+                camera=int(photograph.camera),
+                modality=photograph.modality,
+                path=photograph.path,
+            ),
+        )
+
+
+def _with_lower_suffix(path: str) -> str:
+    stem, suffix = posixpath.splitext(path)
+    return stem + suffix.lower()
