@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
     config.checkpoint.every = 1000
     # There is no validation split left, and test identities must not choose the model: the last step counts.
     config.eval.every = 0
+    config.eval.monitor_split = "test"  # if you set eval.every all the same: it is watched, and chooses no checkpoint
     config.eval.modes = ("all", "indoor")
     config.eval.galleries = ("seeded",)  # or ("official", "seeded")
     config.eval.sysu_lists = ""  # folder with rand_perm_cam.mat in it or in its exp folder, for "official"

@@ -98,7 +98,7 @@ def default_config() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.every = 200  # steps between evaluations while training; 0: only at the end
-    config.eval.monitor_split = "val"  # what those evaluations and the best checkpoint look at
+    config.eval.monitor_split = "val"  # what those look at; it also chooses the best checkpoint, unless "test"
     config.eval.batch = 64  # images
     config.eval.checkpoint = "latest"  # of --mode evaluate: latest, best or a step
     config.eval.feature = "after_neck"  # the headline: before_neck or after_neck; both are reported

@@ -27,9 +27,11 @@ class Evaluator:
     Args:
       image_set: the images of the split.
       config: a validated config.
+      split: the name of the split.
     """
 
-    def __init__(self, image_set: ImageSet, config: ConfigDict):
+    def __init__(self, image_set: ImageSet, config: ConfigDict, *, split: str = "test"):
+        self.split = split
         self.image_set = image_set
         self._config = config
         self.protocols = _protocols(image_set, config)

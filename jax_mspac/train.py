@@ -61,6 +61,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     method = methods.build(config, num_identities=train_set.num_identities)
     embed = compiled_embed(method, flip=config.eval.flip)
     test = Evaluator(datasets.load(builder, ("test",)), config)
+    monitor = _monitor(config, builder, test) if config.eval.every else None
     loop = _Loop(config, method, sampler, parallel.data_parallel(method.update))
     print(
         f"{len(train_set)} training images of {train_set.num_identities} identities, "
@@ -78,10 +79,6 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
             state = initial_state(config, method)
             if config.eval.floors:
                 _measure_floors(loop, state, test, embed, workdir)
-        monitor = None
-        if config.eval.every:
-            monitored = datasets.load(builder, (config.eval.monitor_split,))
-            monitor = Evaluator(monitored, config)
         with MetricsLog(workdir, start=int(state.step)) as log:
             state = loop.run(state, checkpoints, log, monitor, embed)
     return evaluate.report(
@@ -167,8 +164,9 @@ class _Loop:
                 if evaluates:
                     line.end()
                     scores = self._monitor(step, state, monitor, embed)
-                    score = scores[f"{config.eval.monitor_split}/mAP"]
                     scalars |= scores
+                    # Test identities never choose a checkpoint.
+                    score = scores[f"{monitor.split}/mAP"] if monitor.split != "test" else None
                 log.write(step, scalars)
                 checkpoints.save(state, score=score)
                 line.restart(step)
@@ -195,9 +193,20 @@ class _Loop:
         """The headline's scores on the monitored split, to log."""
         outcome = monitor.evaluate(embed, _local(state.variables))
         row = outcome["rows"][outcome["headline"]]
-        split = self.config.eval.monitor_split
-        print(f"step {step}, {split} split: rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}", flush=True)
-        return {f"{split}/{name}": row[name]["mean"] for name in results.SCORES}
+        scores = f"rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}"
+        print(f"step {step}, {monitor.split} split: {scores}", flush=True)
+        return {f"{monitor.split}/{name}": row[name]["mean"] for name in results.SCORES}
+
+
+def _monitor(config: ConfigDict, builder: datasets.Builder, test: Evaluator) -> Evaluator:
+    """What the evaluations while training look at: the configured split, or the test split if there is none."""
+    split = config.eval.monitor_split
+    if split == "test":
+        return test
+    if split not in builder.info.splits:
+        print(f"no {split} split: watching the test split instead, which chooses no checkpoint", flush=True)
+        return test
+    return Evaluator(datasets.load(builder, (split,)), config, split=split)
 
 
 def _local(variables: Any) -> Any:

@@ -158,6 +158,16 @@ def test_other_settings_in_the_same_workdir_are_refused(trained):
         train(other, workdir)
 
 
+def test_test_identities_choose_no_checkpoint(trained, tmp_path, capsys):
+    config = trained[0].copy_and_resolve_references()
+    config.data.val_fraction, config.eval.every, config.train.steps = 0.0, 1, 2
+    train(config, tmp_path / "run")
+    assert "no val split: watching the test split instead" in capsys.readouterr().out
+    assert all("test/mAP" in line for line in metrics_of(tmp_path / "run"))
+    with Checkpoints(tmp_path / "run" / FOLDER) as checkpoints:
+        assert checkpoints.steps == [1, 2] and checkpoints.best is None
+
+
 def test_a_first_attempt_without_a_checkpoint_may_be_mended(trained, tmp_path):
     config = trained[0].copy_and_resolve_references()
     config.batch.identities = 400

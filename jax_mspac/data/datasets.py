@@ -12,7 +12,9 @@ from jax_mspac.data.loading import load_split
 from jax_mspac.data.synthetic import builder as synthetic
 from jax_mspac.errors import UserError
 
-DATASETS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
+Builder = tfds.core.DatasetBuilder
+
+DATASETS: dict[str, Callable[..., Builder]] = {
     "synthetic": synthetic.build,
     "folder": folder.build,
     "sysu_mm01": sysu_mm01.build,
@@ -21,7 +23,7 @@ DATASETS: dict[str, Callable[..., tfds.core.DatasetBuilder]] = {
 }
 
 
-def prepared(data: ConfigDict) -> tfds.core.DatasetBuilder:
+def prepared(data: ConfigDict) -> Builder:
     """The builder of `config.data`, with its files written if they were not there yet.
 
     Args:
@@ -45,12 +47,12 @@ def prepared(data: ConfigDict) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def load(builder: tfds.core.DatasetBuilder, splits: tuple[str, ...]) -> ImageSet:
+def load(builder: Builder, splits: tuple[str, ...]) -> ImageSet:
     """The images of some splits together, as one `ImageSet`."""
     return load_split(builder, "+".join(splits))
 
 
-def notes(builder: tfds.core.DatasetBuilder) -> list[str]:
+def notes(builder: Builder) -> list[str]:
     """What a reader of a result must know of the data."""
     metadata = builder.info.metadata or {}
     told = []
