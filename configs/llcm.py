@@ -12,29 +12,11 @@ The recipe is that of configs/sysu.py, with as many epochs.
 
 from ml_collections import ConfigDict
 
-from jax_mspac.config import default_config
+from jax_mspac.config import full_size_config
 
 
 def get_config() -> ConfigDict:
-    config = default_config()
+    config = full_size_config()
     config.data.name = "llcm"
-    config.data.height, config.data.width = 288, 144
-
-    config.augment.pad = 10
-    config.augment.erasing = 0.0
-
-    config.model.backbone = "resnet50"
-    config.model.pretrained = "hf://timm/resnet50.tv_in1k"
-
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.backbone_factor = 0.1
-    config.optimizer.schedule = "step"
-    config.optimizer.warmup = 0.12
-    config.optimizer.milestones = (0.25, 0.62)
-
     config.train.steps = 43_000  # 81 epochs of the visible images
-    config.train.log_every = 50
-    config.checkpoint.every = 1000
-    # There is no validation split, and test identities must not choose the model: the last step counts.
-    config.eval.every = 0
     return config

@@ -12,7 +12,7 @@ import pathlib
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
 
 
-def run(config, workdir: pathlib.Path, mode: str, *, features: pathlib.Path | None = None) -> None:
+def run(config: ConfigDict, workdir: pathlib.Path, mode: str, *, features: pathlib.Path | None = None) -> None:
     """Validates the config and does what `mode` says; `features` is what "score" scores."""
     config_lib.validate(config)
     if mode == "score":

@@ -106,8 +106,8 @@ class ProgressLine:
         losses = "  ".join(f"{name} {scalars[name]:.3f}" for name in names)
         self._write(
             f"step {step}/{self._steps}  epoch {step * self._images_per_step / self._images_per_epoch:.1f}  "
-            f"{rate * self._images_per_step:.0f} images/s  {left} left  |  {losses}  "
-            f"lr {scalars.get('learning_rate', float('nan')):.2g}"
+            f"{rate * self._images_per_step:.0f} images/s  {left} left  "
+            f"lr {scalars.get('learning_rate', float('nan')):.2g}  |  {losses}"
         )
         return rate * self._images_per_step
 
@@ -123,6 +123,8 @@ class ProgressLine:
 
     def _write(self, line: str) -> None:
         if sys.stdout.isatty():
+            # A line that wraps cannot be rewritten in place.
+            line = line[: shutil.get_terminal_size().columns - 1]
             print("\r" + line.ljust(self._width), end="", flush=True)
             self._width = len(line)
         else:

@@ -51,6 +51,17 @@ def test_line_says_where_the_run_stands(capsys, monkeypatch):
     assert "0:04 left" in capsys.readouterr().out
 
 
+def test_line_is_rewritten_in_place_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(progress.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    line = progress.ProgressLine(start=0, steps=30, images_per_step=64, images_per_epoch=320)
+    for step in (10, 20):
+        line.show(step, {"loss": 1.5, "identity": 1.0, "learning_rate": 0.05})
+    line.end()
+    first, second = capsys.readouterr().out.removeprefix("\r").split("\r")
+    assert len(first) == 39 and len(second.removesuffix("\n")) == 39 and second.endswith("\n")
+
+
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
 def test_duration(seconds, text):
     assert progress.duration(seconds) == text
