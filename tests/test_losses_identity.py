@@ -1,13 +1,13 @@
 import jax
 import numpy as np
 import pytest
-import torch
 
 from jax_mspac.losses import identity
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
 def test_value_and_gradient_match_torch(label_smoothing):
+    torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     logits, labels = 3 * rng.normal(size=(6, 9)).astype(np.float32), rng.integers(0, 9, 6)
     value, gradient = jax.value_and_grad(identity.cross_entropy)(logits, labels, label_smoothing=label_smoothing)
