@@ -56,7 +56,7 @@ def run(config, devices, steps=1):
     return state, history
 
 
-ALL_LOSSES = {"loss.triplet.kind": "batch_hard", "loss.label_smoothing": 0.1}
+ALL_LOSSES = {"loss.triplet.kind": "batch_hard", "loss.label_smoothing": 0.1, "loss.hetero_center.weight": 0.5}
 
 
 @pytest.mark.parametrize("reduction", ["per_sample", "mean", "sum"])
@@ -66,7 +66,7 @@ def test_four_devices_do_what_one_does(reduction):
     config = tiny_config(**ALL_LOSSES | {"loss.mecen.reduction": reduction, "loss.triplet.kind": kind})
     (one, one_metrics), (four, four_metrics) = run(config, 1, steps=2), run(config, 4, steps=2)
     for first, second in zip(one_metrics, four_metrics, strict=True):
-        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "triplet", "learning_rate"}
+        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "hetero_center", "triplet"}
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=2e-4)
     # Parameters, BatchNorm statistics, heads, centres and momenta: everything.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
@@ -105,13 +105,13 @@ def test_loss_falls_on_one_batch():
 def test_weights_of_the_loss_terms():
     config = tiny_config(**ALL_LOSSES | {"loss.mecen.weight": 0.25, "loss.triplet.weight": 2.0})
     _, (metrics,) = run(config, 1)
-    expected = metrics["identity"] + 0.25 * metrics["mecen"] + 2.0 * metrics["triplet"]
+    expected = metrics["identity"] + 0.25 * metrics["mecen"] + 0.5 * metrics["hetero_center"] + 2.0 * metrics["triplet"]
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
 def test_switched_off_losses_leave_no_trace():
     state, (metrics,) = run(tiny_config(**{"loss.mecen.weight": 0.0}), 1)
-    assert "mecen" not in metrics and "triplet" not in metrics
+    assert not {"mecen", "hetero_center", "triplet"} & metrics.keys()
     assert set(state.training["heads"]) == {"classifier"}
 
 
@@ -123,6 +123,25 @@ def test_part_identity_loss_embeds_stripes():
     features = method.embed(jax.device_get(state.variables), make_batch(config)["visible"]["image"][0], "visible")
     assert features["after_neck"].shape == (P * K, 2 * 32)
     assert np.isfinite(metrics["loss"])
+
+
+def test_projected_centres_stay_unit_and_others_need_not():
+    lengths = {}
+    for centers in ("normalize", "project"):
+        config = tiny_config(**{"loss.mecen.centers": centers, "optimizer.centers_factor": 50.0})
+        state, _ = run(config, 2, steps=2)
+        lengths[centers] = np.linalg.norm(jax.device_get(state.training["heads"]["centers"]), axis=1)
+    np.testing.assert_allclose(lengths["project"], 1.0, rtol=1e-6)
+    assert abs(lengths["normalize"] - 1.0).max() > 1e-3
+
+
+def test_identity_loss_may_sit_before_the_neck():
+    # The neck then has no part in the identity loss, and its scale no gradient.
+    config = tiny_config(**{"loss.identity_feature": "before_neck", "loss.mecen.weight": 0.0})
+    config.optimizer.decay_norms_and_biases = False
+    state, (metrics,) = run(config, 1)
+    np.testing.assert_array_equal(jax.device_get(state.variables["params"]["neck"]["scale"]), 1.0)
+    np.testing.assert_allclose(metrics["loss"], metrics["identity"])
 
 
 def test_groups_have_their_own_learning_rates():

@@ -11,12 +11,14 @@ import optax
 from ml_collections import ConfigDict
 
 from jax_mspac import augmentation, optimizers, parallel, pretrained
+from jax_mspac.losses import distances
+from jax_mspac.losses.hetero_center import hetero_center
 from jax_mspac.losses.identity import cross_entropy
 from jax_mspac.losses.mecen import mecen
 from jax_mspac.losses.triplet import batch_hard, weighted_regularized
 from jax_mspac.methods.base import Batch, Metrics, State
-from jax_mspac.modalities import MODALITIES
-from jax_mspac.models.attention import check_partition
+from jax_mspac.modalities import MODALITIES, VISIBLE
+from jax_mspac.models.attention import CascadedPartAttention, check_partition
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 
@@ -31,6 +33,8 @@ class Mecen:
       weight: of the loss; 0 for none.
       feature: "before_neck" or "after_neck".
       margin, use_margin, use_exp, reduction: see `losses.mecen.mecen`.
+      centers: how they are kept unit, which is a reading of ours. "normalize": where they are used; their own length
+        grows, and they slow down with it. "project": after each step as well.
     """
 
     weight: float = 1.0
@@ -39,6 +43,20 @@ class Mecen:
     use_margin: bool = True
     use_exp: bool = True
     reduction: str = "per_sample"
+    centers: str = "normalize"
+
+
+@dataclasses.dataclass(frozen=True)
+class HeteroCenter:
+    """The hetero-centre loss on the feature after the neck, a rival of MeCen: see `losses.hetero_center`.
+
+    Attributes:
+      weight: of the loss; 0 for none.
+      margin: squared distance between the centres of the two modalities that is free.
+    """
+
+    weight: float = 0.0
+    margin: float = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +83,10 @@ class MSPAC:
       num_identities: classes of the identity loss, and centres.
       image_size: (height, width) in pixels.
       augmentation: of the training images.
+      identity_feature: "before_neck" or "after_neck", what the identity loss classifies.
       label_smoothing: of the identity loss.
       mecen: the centre loss.
+      hetero_center: the hetero-centre loss.
       triplet: the triplet loss.
       recipe: of the optimizer; groups are "backbone", "heads" (all other layers) and "centers".
       steps: length of the run, for the schedule.
@@ -77,8 +97,10 @@ class MSPAC:
     num_identities: int
     image_size: tuple[int, int]
     augmentation: augmentation.Augmentation
+    identity_feature: str
     label_smoothing: float
     mecen: Mecen
+    hetero_center: HeteroCenter
     triplet: Triplet
     recipe: optimizers.Recipe
     steps: int
@@ -120,8 +142,8 @@ class MSPAC:
         def loss(trainable: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
             variables = {"params": trainable["embedder"], "batch_stats": state.variables["batch_stats"]}
             features, updated = self.embedder.apply(variables, images, train=True, mutable=["batch_stats"])
-            outputs = self.heads.apply({"params": trainable["heads"]}, features["after_neck"])
-            terms = self._losses(features, outputs, labels)
+            outputs = self.heads.apply({"params": trainable["heads"]}, features[self.identity_feature])
+            terms = self._losses(features, outputs, labels, len(batch[VISIBLE]["label"]))
             total = sum(weight * term for weight, term in terms.values())
             metrics = {"loss": total, **{name: term for name, (_, term) in terms.items()}}
             return total, (updated["batch_stats"], metrics)
@@ -130,6 +152,8 @@ class MSPAC:
         gradients, metrics = parallel.average((gradients, metrics))
         updates, optimizer_state = self.optimizer.update(gradients, state.training["optimizer"], trainable)
         trainable = optax.apply_updates(trainable, updates)
+        if self.mecen.weight > 0 and self.mecen.centers == "project":
+            trainable["heads"]["centers"] = distances.unit(trainable["heads"]["centers"])
         metrics["gradient_norm"] = optax.tree.norm(gradients)
         metrics["learning_rate"] = optimizers.learning_rate(self.recipe, self.steps)(state.step)
         state = State(
@@ -143,10 +167,37 @@ class MSPAC:
         features = self.embedder.apply(variables, {modality: augmentation.normalize(images)}, train=False)
         return jax.tree.map(flatten_parts, features)
 
+    def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
+        """What the network attends to in uint8 images [N, H, W, 3] of one modality, for reports.
+
+        Returns:
+          "activation": float32 [N, h, w], the channel mean of the squared final feature map. And for each level k of
+          the cascade, from 0, "level{k}": {"channel_gate": float32 [N, parts, C], "spatial_gate": float32 [N, h, w]}.
+        """
+        _, captured = self.embedder.apply(
+            variables,
+            {modality: augmentation.normalize(images)},
+            train=False,
+            mutable=["intermediates"],
+            capture_intermediates=lambda module, _: isinstance(module, CascadedPartAttention),
+        )
+        sown = captured["intermediates"]["attention"]
+        attention: dict[str, Any] = {"activation": jnp.square(sown["__call__"][0].astype(jnp.float32)).mean(axis=-1)}
+        for level, parts in enumerate(self.embedder.parts):
+            gates = [sown[f"level{level}_part{i}"] for i in range(parts)]
+            attention[f"level{level}"] = {
+                "channel_gate": jnp.stack([part["channel_gate"][0] for part in gates], axis=1),
+                "spatial_gate": jnp.concatenate([part["spatial_gate"][0] for part in gates], axis=1),
+            }
+        return attention
+
     def _losses(
-        self, features: dict[str, jax.Array], outputs: dict[str, jax.Array], labels: jax.Array
+        self, features: dict[str, jax.Array], outputs: dict[str, jax.Array], labels: jax.Array, num_visible: int
     ) -> dict[str, tuple[float, jax.Array]]:
-        """Name -> (weight, loss of this device's share); the mean over devices is the loss of the batch."""
+        """Name -> (weight, loss of this device's share); the mean over devices is the loss of the batch.
+
+        The first `num_visible` of the examples are visible, the others infrared.
+        """
         logits = outputs["logits"]
         parts = logits.shape[1]
         identity = cross_entropy(
@@ -165,6 +216,11 @@ class MSPAC:
                 reduction=self.mecen.reduction,
             )
             terms["mecen"] = (self.mecen.weight, term)
+        if self.hetero_center.weight > 0:
+            examples, n = flatten_parts(features["after_neck"]), num_visible
+            sides = (examples[:n], labels[:n], examples[n:], labels[n:])
+            term = hetero_center(*map(parallel.gather, sides), margin=self.hetero_center.margin)
+            terms["hetero_center"] = (self.hetero_center.weight, term)
         if self.triplet.kind != "none":
             anchors = flatten_parts(features["before_neck"])
             pairs = (anchors, labels, parallel.gather(anchors), parallel.gather(labels))
@@ -203,8 +259,10 @@ def build(config: ConfigDict, *, num_identities: int) -> MSPAC:
         num_identities=num_identities,
         image_size=(config.data.height, config.data.width),
         augmentation=augmentation.Augmentation(**config.augment),
+        identity_feature=loss.identity_feature,
         label_smoothing=loss.label_smoothing,
         mecen=Mecen(**loss.mecen),
+        hetero_center=HeteroCenter(**loss.hetero_center),
         triplet=Triplet(**loss.triplet),
         recipe=optimizers.Recipe(
             name=recipe.name,
