@@ -1,4 +1,4 @@
-"""RegDB, one trial of ten: the full method of the slides. ResNet-50 from ImageNet weights, 288x144, parts (6, 3, 1).
+"""RegDB, all ten trials: the full method of the slides. ResNet-50 from ImageNet weights, 288x144, parts (6, 3, 1).
 
     python -m jax_mspac.main --config configs/regdb.py --config.data.source=/path/to/RegDB
 
@@ -7,7 +7,9 @@ downloaded once; without a network give a file with --config.model.pretrained=/p
 Takes: not measured yet on the real data set.
 Expect: nothing is claimed yet, as this has not been trained on the real data set.
 
-Published numbers are means over ten models: --config.data.trial=1 to 10, each in a --workdir of its own.
+Published numbers are means over ten models, one per trial. The command trains them one after the other, in folders
+trial_01 to trial_10 of the --workdir, and averages what is finished; interrupted, it goes on where it stopped.
+--config.data.trial=3 trains that one alone; with --workdir=runs/regdb/trial_03 the average will count it.
 
 The recipe is that of configs/sysu.py, with as many epochs.
 """
@@ -20,7 +22,7 @@ from jax_mspac.config import full_size_config
 def get_config() -> ConfigDict:
     config = full_size_config()
     config.data.name = "regdb"
-    config.data.trial = 1  # 1 to 10
+    config.data.trial = 0  # 1 to 10; 0: all of them, and their mean
     config.train.steps = 5_200  # 81 epochs of the visible images
     config.checkpoint.every = 500
     config.eval.direction = "visible->infrared"  # the one papers name first

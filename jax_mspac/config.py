@@ -1,11 +1,14 @@
 """The default configuration, which the files in configs/ change, and its validation.
 
 The fields are the whole vocabulary of a run: a command line can only change what is listed here and what the config
-file adds for its data set, under `data` (arguments of its builder) and `eval` (arguments of its protocols).
+file adds for its data set, under `data` (arguments of its builder) and `eval` (arguments of its protocols). Of a tuple
+it gives the items with commas: --config.data.train_splits=train,val.
 """
 
+import itertools
 import json
 import os
+from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
@@ -61,6 +64,7 @@ def default_config() -> ConfigDict:
 
     config.loss = ConfigDict()
     config.loss.identity = "global"  # global: one classifier on the unified feature; part: one per stripe
+    config.loss.identity_feature = "after_neck"  # what is classified: before_neck, after_neck
     config.loss.label_smoothing = 0.0
     config.loss.mecen = ConfigDict()
     config.loss.mecen.weight = 1.0  # 0: no centre loss
@@ -69,6 +73,10 @@ def default_config() -> ConfigDict:
     config.loss.mecen.use_margin = True
     config.loss.mecen.use_exp = True
     config.loss.mecen.reduction = "per_sample"  # sum (the slides), mean, per_sample
+    config.loss.mecen.centers = "normalize"  # kept unit where used: normalize; also after each step: project
+    config.loss.hetero_center = ConfigDict()
+    config.loss.hetero_center.weight = 0.0  # 0: no hetero-centre loss
+    config.loss.hetero_center.margin = 0.1
     config.loss.triplet = ConfigDict()
     config.loss.triplet.kind = "none"  # none, batch_hard, weighted_regularized
     config.loss.triplet.weight = 1.0
@@ -106,6 +114,7 @@ def default_config() -> ConfigDict:
     config.eval.direction = "infrared->visible"  # the headline's direction
     config.eval.trials = 10  # random galleries
     config.eval.shots = (1,)  # gallery images per identity and camera; 0: the whole gallery
+    config.eval.postprocessing = ()  # further rows, re-ranked by: k_reciprocal, gallery_affinity
     config.eval.floors = False  # report chance, raw pixels and HOG beside the model
     return config
 
@@ -169,6 +178,7 @@ def validate(config: ConfigDict) -> None:
         expect(field, value >= 1, "1 or more")
     expect("batch.identities", config.batch.identities >= 2, "2 or more: the losses compare identities")
     expect("eval.every", config.eval.every >= 0, "0 (only at the end) or more steps")
+    expect("data.train_splits", len(config.data.train_splits) > 0, "names of splits, such as train,val")
     expect("eval.shots", len(config.eval.shots) > 0 and min(config.eval.shots) >= 0, "numbers of images, 0 for all")
     for field in ("flip", "erasing", "channel_exchange", "random_grey"):
         expect(f"augment.{field}", 0.0 <= config.augment[field] <= 1.0, "a probability from 0 to 1")
@@ -184,6 +194,8 @@ def validate(config: ConfigDict) -> None:
     one_of("model.pooling", config.model.pooling, "average", "gem")
     one_of("model.dtype", config.model.dtype, "float32", "bfloat16")
     one_of("loss.identity", config.loss.identity, "global", "part")
+    one_of("loss.identity_feature", config.loss.identity_feature, "before_neck", "after_neck")
+    one_of("loss.mecen.centers", config.loss.mecen.centers, "normalize", "project")
     one_of("loss.mecen.feature", config.loss.mecen.feature, "before_neck", "after_neck")
     one_of("loss.mecen.reduction", config.loss.mecen.reduction, "sum", "mean", "per_sample")
     one_of("loss.triplet.kind", config.loss.triplet.kind, "none", "batch_hard", "weighted_regularized")
@@ -192,11 +204,25 @@ def validate(config: ConfigDict) -> None:
     expect("optimizer.learning_rate", config.optimizer.learning_rate > 0, "a positive number")
     expect("optimizer.warmup", 0.0 <= config.optimizer.warmup < 1.0, "a fraction of train.steps from 0 to below 1")
     one_of("eval.feature", config.eval.feature, "before_neck", "after_neck")
+    reranking = "k_reciprocal", "gallery_affinity"
+    known = set(config.eval.postprocessing) <= set(reranking)
+    expect("eval.postprocessing", known, f"names among {reranking}, or () for none")
     one_of("eval.direction", config.eval.direction, "infrared->visible", "visible->infrared")
     checkpoint = config.eval.checkpoint
     expect("eval.checkpoint", checkpoint in ("latest", "best") or checkpoint.isdecimal(), "'latest', 'best' or a step")
     if problems:
         raise UserError("impossible settings:\n" + "\n".join(problems))
+
+
+def split_lists(config: ConfigDict) -> None:
+    """Splits the strings in tuple fields at commas, in place: a command line gives "train,val" as one string."""
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            split_lists(value)
+        elif isinstance(value, tuple):
+            parts = (part.split(",") if isinstance(part, str) else [part] for part in value)
+            stripped = (part.strip() if isinstance(part, str) else part for part in itertools.chain(*parts))
+            config[name] = tuple(part for part in stripped if part != "")
 
 
 def save(config: ConfigDict, path: str | os.PathLike) -> None:
@@ -220,11 +246,21 @@ def load(path: str | os.PathLike) -> ConfigDict:
         raise UserError(f"{path} does not exist: is this the --workdir of a training run?") from None
     except ValueError as error:
         raise UserError(f"{path} is not a JSON file: {error}") from None
-    return ConfigDict(_tuples(fields))
+    # Fields that are younger than the run have their defaults, as they had in effect then.
+    config = default_config()
+    with config.unlocked():
+        config.update(_tuples(fields))
+    return config
 
 
-def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Fields that make `new` another run than `old`, one line each: "config.seed was 0, now 1"."""
+def differences(old: ConfigDict, new: ConfigDict, sections: Collection[str] = RUN_IDENTITY) -> list[str]:
+    """Fields that make `new` another run than `old`, one line each: "config.seed was 0, now 1".
+
+    Args:
+      old: a config.
+      new: another one.
+      sections: the top-level fields to look at; in them, where data lies never counts.
+    """
 
     def flat(config: ConfigDict) -> dict[str, object]:
         fields = {}
@@ -237,7 +273,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> list[str]:
                 fields[prefix] = value
 
         for name, value in _tuples(json.loads(config.to_json())).items():
-            if name in RUN_IDENTITY:
+            if name in sections:
                 visit(f"config.{name}", value)
         return {name: value for name, value in fields.items() if name.rpartition(".")[2] not in LOCATIONS}
 

@@ -59,7 +59,8 @@ def report(
     notes: list[str],
 ) -> dict[str, Any]:
     """Evaluates on the test split, prints the table and writes it into the workdir."""
-    outcome = {"step": step, "notes": notes, **test.evaluate(embed, variables)}
+    settings = json.loads(config.eval.to_json())
+    outcome = {"step": step, "eval": settings, "notes": notes, **test.evaluate(embed, variables)}
     if config.eval.floors:
         outcome["floors"] = _saved_floors(test, workdir) or measure_floors(test, workdir)
     results.write(outcome, workdir)

@@ -83,9 +83,13 @@ def load(workdir: str | pathlib.Path, checkpoint: str = "latest") -> Model:
       checkpoint: "latest", "best" or a step.
 
     Raises:
-      UserError: there is no such run or checkpoint.
+      UserError: there is no such run or checkpoint, or the folder is one of several runs.
     """
     workdir = pathlib.Path(workdir)
+    runs = sorted(folder.parent for folder in workdir.glob(f"*/{FOLDER}"))
+    if runs and not (workdir / FOLDER).exists():
+        names = ", ".join(run.name for run in runs)
+        raise UserError(f"{workdir} holds several runs ({names}); load one of them, such as {runs[0]}")
     config = config_lib.load(workdir / config_lib.FILE)
     method = methods.build(config, num_identities=1)  # the classes matter to training alone
     with Checkpoints(workdir / FOLDER) as checkpoints:

@@ -7,14 +7,14 @@ Every field of the config can be set on the command line, for example --config.t
 resumes where it stopped.
 """
 
-import os
 import pathlib
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
+from jax_mspac import startup
 from jax_mspac.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
@@ -32,10 +32,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config is required, for example --config configs/demo.py")
     if (MODE.value == "score") != (FEATURES.value is not None):
         raise app.UsageError("--mode score and --features FILE.npz need each other")
-    # Libraries tell their own story at every start; errors are enough.
-    logging.set_verbosity(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    startup.quiet_libraries()
     features = pathlib.Path(FEATURES.value) if FEATURES.value else None
     config_file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     name = f"score-{features.stem}" if features else config_file.stem
@@ -47,6 +44,7 @@ def main(argv: list[str]) -> None:
 
 def run(config: ConfigDict, workdir: pathlib.Path, mode: str, *, features: pathlib.Path | None = None) -> None:
     """Validates the config and does what `mode` says; `features` is what "score" scores."""
+    config_lib.split_lists(config)
     config_lib.validate(config)
     if mode == "score":
         from jax_mspac.score import score
@@ -54,36 +52,13 @@ def run(config: ConfigDict, workdir: pathlib.Path, mode: str, *, features: pathl
         score(config, features, workdir)
         return
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
-    import jax
-
     if config.train.compilation_cache:
-        _cache_compilations(jax)
-    if mode == "train":
-        from jax_mspac.train import train
+        startup.cache_compilations()
+    from jax_mspac import series
 
-        train(config, workdir)
-    else:
-        from jax_mspac.evaluate import evaluate_checkpoint
-
-        evaluate_checkpoint(config, workdir)
-
-
-def _cache_compilations(jax) -> None:
-    import jaxlib
-
-    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    # Programs of another jaxlib are never reused; a folder each keeps them easy to delete.
-    jax.config.update("jax_compilation_cache_dir", str(cache / "jax_mspac" / f"xla-{jaxlib.__version__}"))
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Flags and config overrides; a mistake in them ends with a line, not with the stack trace of a library."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
-        kind = "there is no such setting" if isinstance(error, AttributeError | KeyError) else "a setting is wrong"
-        sys.exit(f"error: {kind}: {error}")
+    # One run or several, as the config says.
+    (series.train if mode == "train" else series.evaluate)(config, workdir)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=startup.parse_flags)

@@ -4,14 +4,14 @@ Training does the same on its first run. Done beforehand, it tells whether the c
 and started again at any time.
 """
 
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from absl import app, flags, logging
+from absl import app, flags
 
+from jax_mspac import startup
 from jax_mspac.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,10 +37,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     if not DATASET.value or not SOURCE.value:
         raise app.UsageError("--dataset and --source are required")
-    # Libraries tell their own story at every start; errors are enough.
-    logging.set_verbosity(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    startup.quiet_libraries()
     try:
         prepare(DATASET.value, source=SOURCE.value, data_dir=DATA_DIR.value)
     except UserError as error:
@@ -51,6 +48,8 @@ def main(argv: list[str]) -> None:
 
 def prepare(dataset: str, *, source: str, data_dir: str) -> None:
     """Prints what was found against what is expected, then writes the TFDS set unless it is there already.
+
+    RegDB has one set per trial; their table is printed again only where it differs.
 
     Args:
       dataset: a name of `CONFIGS`.
@@ -64,26 +63,28 @@ def prepare(dataset: str, *, source: str, data_dir: str) -> None:
     from ml_collections import ConfigDict
 
     from jax_mspac.data import datasets
-    from jax_mspac.results import table
 
-    builder = datasets.DATASETS[dataset](source=source, data_dir=data_dir or None)
-    rows = compare(splits_of(builder), _expected(dataset))
-    print(f"{builder.builder_config.description}\n")
-    header = ("split", "part", "images", "expected", "identities", "expected")
-    print(
-        table(
-            header,
-            [["-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows],
-        )
-    )
-    for line in (*warnings(rows), *_remarks(dataset, rows)):
-        print(line)
-    if builder.is_prepared():
-        print(f"already prepared: {builder.data_path}")
-    else:
+    shown, errors = None, []
+    for options in _sets_of(dataset):
+        builder = datasets.DATASETS[dataset](source=source, data_dir=data_dir or None, **options)
+        rows = compare(splits_of(builder), _expected(dataset))
+        described, alike = builder.builder_config.description, rows == shown
+        if not alike:
+            print(f"{described}\n\n{_table(rows)}")
+            for line in (*warnings(rows), *_remarks(dataset, rows)):
+                print(line)
+        shown = rows
+        state = "already prepared" if builder.is_prepared() else "prepared"
         sys.stdout.flush()  # before the progress bars, which go to stderr
-        datasets.prepared(ConfigDict({"name": dataset, "source": source, "data_dir": data_dir}))
-        print(f"prepared: {builder.data_path}")
+        try:
+            datasets.prepared(ConfigDict({"name": dataset, "source": source, "data_dir": data_dir, **options}))
+        except UserError as error:
+            errors.append(str(error))
+            continue
+        print(f"{state}: {builder.data_path}" + (f" ({described}: the same counts)" if alike else ""))
+    if errors:
+        # What is wrong with the images is wrong in every set.
+        raise UserError("\n".join(dict.fromkeys("\n".join(errors).splitlines())))
     moved = f" --config.data.data_dir={shlex.quote(data_dir)}" if data_dir else ""
     config = f"configs/{CONFIGS[dataset]}.py"
     print(f"To train: python -m jax_mspac.main --config {config} --config.data.source={shlex.quote(source)}{moved}")
@@ -95,10 +96,6 @@ def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph
     Args:
       builder: of a data set in `CONFIGS`; it need not be prepared.
     """
-    from jax_mspac.data import sysu_mm01
-    from jax_mspac.data.photographs import Photograph
-    from jax_mspac.modalities import INFRARED, VISIBLE
-
     config = builder.builder_config
     if builder.name == "folder":
         return {
@@ -109,17 +106,7 @@ def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph
             ]
             for split, identities in config.splits.items()
         }
-    if builder.name != "sysu_mm01":
-        return config.splits
-    split_of, _ = sysu_mm01.read_splits(config.root)
-    splits: dict[str, list[Photograph]] = {split: [] for split in sysu_mm01.SPLITS}
-    for path in config.paths:
-        top, folder, _ = path.split("/")
-        camera = sysu_mm01.CAMERAS.index(top) + 1
-        modality = INFRARED if camera in sysu_mm01.INFRARED_CAMERAS else VISIBLE
-        if split := split_of.get(folder.zfill(4)):
-            splits[split].append(Photograph(path, folder.zfill(4), str(camera), modality))
-    return splits
+    return config.splits
 
 
 def compare(splits: Mapping[str, Sequence["Photograph"]], expected: Mapping[str, Mapping[str, int]]) -> list[Row]:
@@ -159,6 +146,14 @@ def warnings(rows: Iterable[Row]) -> list[str]:
     return [*lines, advice] if lines else []
 
 
+def _table(rows: Iterable[Row]) -> str:
+    from jax_mspac.results import table
+
+    header = ("split", "part", "images", "expected", "identities", "expected")
+    lines = [["-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
+    return table(header, lines)
+
+
 def _row(split: str, part: str, photographs: Sequence["Photograph"], images: int | None, identities: int | None) -> Row:
     return split, part, len(photographs), images, len({p.identity for p in photographs}), identities
 
@@ -170,9 +165,14 @@ def _expected(dataset: str) -> Mapping[str, Mapping[str, int]]:
     return modules[dataset].EXPECTED_COUNTS if dataset in modules else {}
 
 
+def _sets_of(dataset: str) -> list[dict[str, int]]:
+    """Options of the sets that the config of a data set trains on."""
+    from jax_mspac.data import regdb
+
+    return [{"trial": trial} for trial in range(1, regdb.TRIALS + 1)] if dataset == "regdb" else [{}]
+
+
 def _remarks(dataset: str, rows: Iterable[Row]) -> list[str]:
-    if dataset == "regdb":
-        return ["This is trial 1; training on another one (--config.data.trial=2) prepares that one."]
     if dataset == "llcm":
         whole = [row for row in rows if row[1] == "all"]
         images, identities = sum(row[2] for row in whole), sum(row[4] for row in whole)

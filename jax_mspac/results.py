@@ -7,8 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 JSON_FILE, MARKDOWN_FILE = "results.json", "results.md"
-SCORES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
-_SCORE_NAMES = ("rank-1", "rank-5", "rank-10", "rank-20", "mAP", "mINP")
+# As in the JSON -> as a reader sees it.
+SCORE_NAMES = {
+    "rank1": "rank-1",
+    "rank5": "rank-5",
+    "rank10": "rank-10",
+    "rank20": "rank-20",
+    "mAP": "mAP",
+    "mINP": "mINP",
+}
+SCORES = tuple(SCORE_NAMES)
 
 Row = Mapping[str, Any]
 
@@ -20,11 +28,16 @@ def markdown(results: Mapping[str, Any]) -> str:
       results: {"rows": [...], "headline": index of a row, "notes": [...], "floors": {name: {"rank1", "mAP"}}}; all but
         the rows may be missing.
     """
-    header = ("protocol", "mode", "shots", "direction", "feature", "queries", "gallery", *_SCORE_NAMES)
+    header = ("protocol", "mode", "shots", "direction", "feature", "queries", "gallery", *SCORE_NAMES.values())
     lines = [_cells(row) for row in results["rows"]]
     if "headline" in results:
         lines[results["headline"]] = [f"**{cell}**" for cell in lines[results["headline"]]]
     text = "".join(f"{note}\n\n" for note in results.get("notes", ())) + table(header, lines)
+    if any("+" in row["feature"] for row in results["rows"]):
+        text += (
+            "\nFeatures with a + are re-ranked at test time: the distance of a pair may use the whole gallery and the "
+            "other queries. Compare them with re-ranked results only.\n"
+        )
     floors = results.get("floors", {})
     if floors:
         rows = [(name, _percent(floor["rank1"]), _percent(floor["mAP"])) for name, floor in floors.items()]

@@ -2,8 +2,11 @@
 
 import importlib.util
 import pathlib
+import sys
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
@@ -11,11 +14,16 @@ from jax_mspac.errors import UserError
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_config_is_valid_and_quotes_its_command(path):
+def load_module(path):
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid_and_quotes_its_command(path):
+    module = load_module(path)
     config_lib.validate(module.get_config())
     assert f"python -m jax_mspac.main --config configs/{path.name}" in module.__doc__
 
@@ -82,3 +90,48 @@ def test_unreadable_config_is_named(tmp_path):
     (tmp_path / config_lib.FILE).write_text("{")
     with pytest.raises(UserError, match="not a JSON file"):
         config_lib.load(tmp_path / config_lib.FILE)
+
+
+@pytest.mark.parametrize(
+    "argument, field, expected",
+    [
+        ("train,val", "data.train_splits", ("train", "val")),
+        ("train", "data.train_splits", ("train",)),
+        ("('train', 'val')", "data.train_splits", ("train", "val")),
+        ("'train','val'", "data.train_splits", ("train", "val")),
+        ("official,seeded", "eval.galleries", ("official", "seeded")),
+        ("official, seeded,", "eval.galleries", ("official", "seeded")),
+        ("indoor", "eval.modes", ("indoor",)),
+        ("1,10", "eval.shots", (1, 10)),
+        ("()", "model.parts", ()),
+        ("6,3", "model.parts", (6, 3)),
+        ("", "data.train_splits", ()),
+    ],
+)
+def test_lists_on_the_command_line_need_commas_only(argument, field, expected, monkeypatch):
+    config = load_module(CONFIGS[0].parent / "sysu.py").get_config()
+    values = flags.FlagValues()
+    monkeypatch.setattr("sys.argv", ["main", f"--config.{field}={argument}"])
+    config_flags.DEFINE_config_dict("config", config, flag_values=values)
+    values(sys.argv)
+    config_lib.split_lists(config)
+    section, name = field.split(".")
+    assert config[section][name] == expected
+    assert config.optimizer.milestones == (0.25, 0.62) and config.model.backbone == "resnet50"
+
+
+def test_training_without_a_split_is_refused():
+    config = config_lib.default_config()
+    config.data.train_splits = ()
+    with pytest.raises(UserError, match="config.data.train_splits is .*such as train,val"):
+        config_lib.validate(config)
+
+
+def test_sysu_val_is_sysu_but_for_validation():
+    plain, validation = (load_module(CONFIGS[0].parent / name).get_config() for name in ("sysu.py", "sysu_val.py"))
+    changed = {"data.train_splits", "train.steps", "eval.every", "eval.monitor_split", "eval.checkpoint"}
+    for field in changed:
+        section, name = field.split(".")
+        assert plain[section][name] != validation[section][name]
+        plain[section][name] = validation[section][name]
+    assert plain.to_dict() == validation.to_dict()

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from trees import draw_folder_tree
 
-from jax_mspac.data import folder, images, listing
+from jax_mspac.data import folder, images
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.loading import load_split
 from jax_mspac.data.photographs import Photograph
+from jax_mspac.data.splits import split_identities
 from jax_mspac.errors import UserError
 
 
@@ -71,10 +72,12 @@ def test_named_test_identities_and_a_val_share(root, tmp_path):
     assert all_splits(builder).num_identities == 6
 
 
-def test_identities_of_one_modality_are_only_trained_on(root, tmp_path, caplog):
+def test_identities_of_one_modality_are_only_trained_on(root, tmp_path):
     shutil.rmtree(root / "ir" / "carl")
-    assert "carl" in load_split(prepared(tmp_path), "train").identity_names
-    assert "1 of 5 identities have images of one modality only" in caplog.text
+    builder = prepared(tmp_path)
+    assert "carl" in load_split(builder, "train").identity_names
+    warning = builder.builder_config.warnings[0]
+    assert f"{root}: 1 of 5 identities have images of one modality only (carl)" in warning
     assert "train" not in prepared(tmp_path, test_fraction=1.0).info.splits
 
 
@@ -88,7 +91,7 @@ def test_no_draw_puts_an_identity_of_one_modality_into_test():
         ]
     ]
     for seed in range(30):
-        splits, problems = folder.split_identities(
+        splits, problems = split_identities(
             photographs, test_names=None, test_fraction=0.33, val_fraction=0.33, seed=seed
         )
         assert not problems
@@ -248,7 +251,7 @@ def test_an_image_that_breaks_while_preparing_leaves_no_set_behind(root, tmp_pat
     whole = last.read_bytes()
     last.write_bytes(b"")
     with monkeypatch.context() as patch:
-        patch.setattr(listing, "broken_images", lambda root, paths: [])
+        patch.setattr(folder.checks, "check", lambda config, photographs, **_: None)
         with pytest.raises(UserError, match="emil"):
             prepared(tmp_path)
     with pytest.raises(UserError, match="emil"):
@@ -266,7 +269,7 @@ def test_missing_folders_are_explained(root, tmp_path):
     absent = message(source=str(tmp_path / "absent"))
     for part in (str(tmp_path / "absent"), "no such folder", "<identity>/<image>", "configs/demo.py"):
         assert part in absent
-    assert "config.data.source is empty" in message(source="")
+    assert "no folder with the images is named; --source" in message(source="")
     other = message(source=str(root), rgb="camera1", ir="camera2")
     assert "no folder camera1 and no folder camera2" in other and "ir, rgb" in other
     assert "two different folders" in message(source=str(root), ir="rgb")

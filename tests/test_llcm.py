@@ -117,8 +117,8 @@ def test_problems_are_reported_together(root, tmp_path):
         f"{root} cannot be prepared",
         "nir: no such folder",
         "idx/train_nir.txt: no such file",
-        "identity 0077 of test: no image in test_vis and test_nir",
-        "identity 0005: is in train and in test",
+        "idx/test_id.txt: identity 0077 has no image in test_vis and test_nir",
+        "idx/test_id.txt: identity 0005 is in train and in test",
         f"{empty}: the file is empty",
         f"{truncated}: cannot be read as an image",
         "Expected in it: {vis,nir}",
@@ -146,7 +146,7 @@ def test_gap_in_the_labels(root, tmp_path):
         list_file = root / "idx" / f"train_{modality}.txt"
         lines = list_file.read_text().splitlines(keepends=True)
         list_file.write_text("".join(line for line in lines if "/0005/" not in line))
-    assert "train: no line has a label between 0 and 2" in problems(root, tmp_path)
+    assert "idx/train_vis.txt and idx/train_nir.txt: no line has a label between 0 and 2" in problems(root, tmp_path)
 
 
 @pytest.mark.parametrize("data, expected", [("", "the list is empty"), ("one,two", "not a list of identity numbers")])

@@ -7,7 +7,7 @@ import pytest
 from trees import draw_folder_tree, draw_llcm_tree, draw_regdb_tree, draw_sysu_tree
 
 from jax_mspac import prepare
-from jax_mspac.data import datasets, sysu_mm01
+from jax_mspac.data import datasets, regdb, sysu_mm01
 from jax_mspac.data.loading import load_split
 from jax_mspac.data.photographs import Photograph
 
@@ -28,6 +28,12 @@ def command(*arguments):
 def table_rows(output):
     lines = [line for line in output.splitlines() if line.startswith("|")]
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in lines[2:]]
+
+
+@pytest.fixture(autouse=True)
+def one_trial(monkeypatch):
+    """The trees have lists for as many trials."""
+    monkeypatch.setattr(regdb, "TRIALS", 1)
 
 
 @pytest.mark.parametrize("dataset", DRAW)
@@ -56,6 +62,24 @@ def test_table_counts_what_is_prepared_and_a_second_run_says_so(dataset, tmp_pat
             images, _, identities, _ = rows[split, f"camera {camera}"]
             expected = (counts[f"images of camera {camera}"], counts[f"identities of camera {camera}"])
             assert (int(images), int(identities)) == expected
+
+
+def test_every_trial_of_regdb_is_prepared_and_only_differing_counts_are_shown(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(regdb, "TRIALS", 3)
+    root = draw_regdb_tree(tmp_path / "set", trials=3)
+    for top in ("visible", "thermal"):
+        file = root / "idx" / f"test_{top}_3.txt"
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if not line.endswith(" 2\n")))
+    options = {"source": str(root), "data_dir": str(tmp_path / "tfds")}
+    prepare.prepare("regdb", **options)
+    output = capsys.readouterr().out
+    rows = [row for row in table_rows(output) if row[:2] == ("test", "all")]
+    assert [row[2] for row in rows] == ["12", "8"]
+    assert f"(Trial 2 of RegDB in {root}: the same counts)" in output
+    for trial in (1, 2, 3):
+        test = load_split(datasets.DATASETS["regdb"](trial=trial, **options), "test")
+        assert test.identity_names == (("0002", "0005", "0007"), ("0001", "0003", "0012"), ("0002", "0007"))[trial - 1]
 
 
 def test_differences_are_warnings(tmp_path, capsys):

@@ -13,6 +13,7 @@ from jax_mspac.errors import UserError
 from jax_mspac.protocols import PROTOCOLS
 
 TRAIN, TEST = (3, 1, 12), (7, 2, 5)
+TRAIN_LISTS = "idx/train_visible_1.txt and idx/train_thermal_1.txt"
 
 
 def build(root, tmp_path, **options):
@@ -167,9 +168,9 @@ def test_problems_are_reported_together(root, tmp_path):
         ("Visible/male_front_v_00300_3.bmp 0", "is not of the form Visible/<identity number>/<image>"),
         ("Visible/3/male_front_v_00300_3.bmp", "line 1: expected `<relative path> <label>`"),
         ("Visible/3/male_front_v_00301_3.bmp 0", "line 2: Visible/3/male_front_v_00301_3.bmp is listed a second"),
-        ("Visible/3/male_front_v_00300_3.bmp 1", "train: label 1 is given to the identities 0001, 0003"),
-        ("Visible/3/male_front_v_00300_3.bmp 7", "train: identity 0003 has the labels 0, 7"),
-        ("Visible/7/male_front_v_00700_7.bmp 0", "identity 0007: is in train and in test"),
+        ("Visible/3/male_front_v_00300_3.bmp 1", f"{TRAIN_LISTS}: label 1 is given to the identities 0001, 0003"),
+        ("Visible/3/male_front_v_00300_3.bmp 7", f"{TRAIN_LISTS}: identity 0003 has the labels 0, 7"),
+        ("Visible/7/male_front_v_00700_7.bmp 0", "idx/*_1.txt: identity 0007 is in train and in test"),
     ],
 )
 def test_damaged_lines_are_named(root, tmp_path, line, expected):
@@ -181,13 +182,13 @@ def test_gap_in_the_labels(root, tmp_path):
     for top in ("visible", "thermal"):
         for _ in range(2):
             replace_line(root, f"train_{top}_1.txt", 2, None)
-    assert "train: no line has a label between 0 and 2" in problems(root, tmp_path)
+    assert f"{TRAIN_LISTS}: no line has a label between 0 and 2" in problems(root, tmp_path)
 
 
 def test_identity_of_one_modality(root, tmp_path):
     for _ in range(2):
         replace_line(root, "test_thermal_1.txt", 0, None)
-    assert "test: identity 0007 is listed in one modality only" in problems(root, tmp_path)
+    assert "idx/test_thermal_1.txt: identity 0007 is listed in one of them only" in problems(root, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,10 @@ def test_unusable_lists_are_named(root, tmp_path, data, expected):
             {"TrainIdx": np.full((10, 1), 3)},
             "TestIdx must be 10 rows of different identity numbers from 1, found nothing",
         ),
-        ({"TestIdx": np.full((10, 1), 77)}, "identity 0077 of test: no image in Visible"),
+        (
+            {"TestIdx": np.full((10, 1), 77)},
+            "RegDB_split.mat: identity 0077 of test has no image in Visible; copy the folder Visible/77",
+        ),
     ],
 )
 def test_matlab_split_of_another_shape(root, tmp_path, arrays, expected):

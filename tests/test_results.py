@@ -34,6 +34,14 @@ def test_table_is_in_percent_and_marks_the_headline():
     assert "| chance | 1.00   | 3.00 |" in text
 
 
+def test_reranked_rows_are_explained_under_the_table():
+    plain = make_results()
+    reranked = {**plain, "rows": [*plain["rows"], {**plain["rows"][0], "feature": "before_neck+k_reciprocal"}]}
+    assert "re-ranked" not in results.markdown(plain)
+    paragraphs = results.markdown(reranked).split("\n\n")
+    assert "before_neck+k_reciprocal" in paragraphs[1] and paragraphs[2].startswith("Features with a + are re-ranked")
+
+
 def test_columns_are_aligned():
     text = results.table(("a", "long header"), [("wide cell", "b"), ("c", "d")])
     assert len({len(line) for line in text.splitlines()}) == 1

@@ -127,8 +127,8 @@ def test_problems_are_reported_together_and_nothing_is_prepared(root, tmp_path):
     for part in (
         str(root),
         "exp/val_id.txt: no such file",
-        "identity 0077 of test: no camera has an image",
-        "identity 0001: listed for train and for test",
+        "exp/test_id: identity 0077 has no image in any camera",
+        "exp/test_id.txt: identity 0001 is in train too; take it out of one list",
         "cam6: no such folder",
         "cam3/0004/0001.jpg: the file is empty",
         "cam5/0002/0002.jpg: cannot be read as an image",
@@ -141,7 +141,7 @@ def test_problems_are_reported_together_and_nothing_is_prepared(root, tmp_path):
 @pytest.mark.parametrize("text", ["", "one,two"])
 def test_unusable_lists_are_named(root, tmp_path, text):
     (root / "exp" / "train_id.txt").write_text(text)
-    with pytest.raises(UserError, match="exp/train_id: "):
+    with pytest.raises(UserError, match="exp/train_id.txt: "):
         prepared(root, tmp_path)
 
 

@@ -94,11 +94,12 @@ def draw_regdb_tree(
     train: Sequence[int] = (3, 1, 12),
     test: Sequence[int] = (7, 2, 5),
     images: int = 2,
-    trial: int = 1,
+    trials: int = 1,
 ) -> pathlib.Path:
-    """Draws Visible, Thermal and idx as RegDB has them: BMP files in a folder per identity, lists for one trial.
+    """Draws Visible, Thermal and idx as RegDB has them: BMP files in a folder per identity, lists for trials 1, 2, ...
 
-    As in the real lists, labels count from 0 in each split, in the order of `train` and `test`.
+    As in the real lists, labels count from 0 in each split, in the order of `train` and `test`. Every second trial has
+    train and test swapped.
 
     Returns:
       `root`.
@@ -114,7 +115,9 @@ def draw_regdb_tree(
                     file = folder / f"male_front_{letter}_{100 * identity + shot:05d}_{identity}.bmp"
                     draw_person(identity, 1 + (letter == "t"), shot, infrared=letter == "t").save(file)
                     lines.append(f"{file.relative_to(root).as_posix()} {label}\n")
-            (root / "idx" / f"{split}_{top.lower()}_{trial}.txt").write_text("".join(lines))
+            for trial in range(1, trials + 1):
+                part = split if trial % 2 else {"train": "test", "test": "train"}[split]
+                (root / "idx" / f"{part}_{top.lower()}_{trial}.txt").write_text("".join(lines))
     return root
 
 

@@ -1,5 +1,6 @@
 """The data sets by name; prepares what is not there yet and loads splits."""
 
+import functools
 import inspect
 from collections.abc import Callable
 
@@ -24,7 +25,7 @@ DATASETS: dict[str, Callable[..., Builder]] = {
 
 
 def prepared(data: ConfigDict) -> Builder:
-    """The builder of `config.data`, with its files written if they were not there yet.
+    """The builder of `config.data`, with its files written if they were not there yet. Prints what it warns of.
 
     Args:
       data: `name` picks the builder; the fields that its `build` function takes are passed on.
@@ -44,6 +45,9 @@ def prepared(data: ConfigDict) -> Builder:
         # Another run finished the same set first; its files are the same.
         builder = build(data_dir=data.data_dir or None, **options)
         builder.download_and_prepare()
+    finally:
+        for line in getattr(builder.builder_config, "warnings", ()):
+            _warn(line)
     return builder
 
 
@@ -61,3 +65,9 @@ def notes(builder: Builder) -> list[str]:
     if "splits" in metadata:
         told.append(f"Splits as in {metadata['splits']}.")
     return told
+
+
+@functools.cache
+def _warn(line: str) -> None:
+    """Prints a warning once, however many sets of a source give it."""
+    print(f"warning: {line}", flush=True)

@@ -4,30 +4,25 @@ import collections
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 
-from jax_mspac.data import images, listing, schema
-from jax_mspac.data.photographs import Photograph
+from jax_mspac.data import checks, images, listing, schema
+from jax_mspac.data.photographs import FoundConfig, Photograph
+from jax_mspac.data.splits import check_options, split_identities
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
 
-_MIN_IDENTITIES = 2  # of a split: with a single person there is nobody to confuse
-
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class FolderConfig(tfds.core.BuilderConfig):
+class FolderConfig(FoundConfig):
     """What `build` found in the folder and made of it."""
 
-    root: pathlib.Path
     photographs: list[Photograph] = dataclasses.field(repr=False)
     cameras: list[str]
     splits: dict[str, frozenset[str]] = dataclasses.field(repr=False)
-    problems: list[str] = dataclasses.field(repr=False)
     simulated_infrared: bool
     seed: int
 
@@ -49,10 +44,7 @@ class Folder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        broken = listing.broken_images(config.root, [photograph.path for photograph in config.photographs])
-        problems = config.problems + listing.shorten(broken)
-        if problems:
-            raise listing.report(f"{config.root} cannot be prepared", problems)
+        checks.check(config, config.photographs, folder_of=_top, false_colour=True)
         return {
             split: self._generate_examples([p for p in config.photographs if p.identity in identities])
             for split, identities in config.splits.items()
@@ -86,6 +78,8 @@ def build(
     test_identities: str = "",
     test_fraction: float = 0.4,
     val_fraction: float = 0.0,
+    folds: int = 0,
+    fold: int = 0,
     seed: int = 0,
 ) -> tfds.core.DatasetBuilder:
     """A builder for the photographs in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
@@ -102,9 +96,13 @@ def build(
       simulate_infrared: derive the infrared images from photographs, by `images.simulate_infrared`: from those in the
         ir folder, or, where there is none, from a part of the rgb folder as `derive_infrared` chooses it.
       test_identities: text file with the name of one test identity per line, or empty for a random choice.
-      test_fraction: share of the identities in test, of those with both modalities; unused with `test_identities`.
-      val_fraction: share of the identities in val; with `test_identities`, of the others. A split without a share
-        does not exist.
+      test_fraction: share of the identities in test, of those with both modalities; unused with `test_identities` and
+        with `folds`.
+      val_fraction: share of the identities in val; with `test_identities` or `folds`, of the others. A split without a
+        share does not exist.
+      folds: of a cross-validation: the identities are drawn into so many test sets, and `fold` is one of them; 0 draws
+        a single test set.
+      fold: 1 to `folds`; each trains a model of its own.
       seed: of the split and of the simulated images.
 
     Returns:
@@ -113,20 +111,13 @@ def build(
     Raises:
       UserError: an option is out of range, or a folder or the list of test identities is missing, or no image is there.
     """
-    root = listing.root_of(source, _layout(rgb, ir))
-    if not (0 <= test_fraction <= 1 and 0 <= val_fraction <= 1 and test_fraction + val_fraction <= 1):
-        raise UserError(
-            f"test_fraction {test_fraction}, val_fraction {val_fraction}: each must be from 0 to 1, and their sum too"
-        )
-    _check_folders(root, rgb, ir, simulate_infrared)
+    named = listing.root_of(source, _layout(rgb, ir))
+    shares = {"test_fraction": test_fraction, "val_fraction": val_fraction, "folds": folds, "fold": fold}
+    check_options(test_identities=test_identities, **shares)
+    root = _find_root(named, rgb, ir, simulate_infrared)
     found = listing.walk(root, (rgb, ir), depth=2)
     if not found.images:
         raise UserError(f"{root}: no image found in {rgb} and {ir}. {_layout(rgb, ir)}")
-    if found.others:
-        suffixes = sorted({pathlib.PurePosixPath(file.path).suffix or file.path for file in found.others})
-        logging.warning(
-            "%s: passing over %d files that are no images: %s", root, len(found.others), ", ".join(suffixes)
-        )
     photographs, problems = place(found, rgb=rgb, ir=ir)
     if simulate_infrared and (root / ir).is_dir():
         photographs = [p._replace(simulated=p.modality == INFRARED) for p in photographs]
@@ -134,26 +125,24 @@ def build(
         photographs = derive_infrared(photographs, rgb=rgb, ir=ir)
     cameras = {photograph.camera for photograph in photographs}
     test_names = _read_names(test_identities) if test_identities else None
-    splits, split_problems = split_identities(
-        photographs, test_names=test_names, test_fraction=test_fraction, val_fraction=val_fraction, seed=seed
-    )
+    splits, split_problems = split_identities(photographs, test_names=test_names, seed=seed, **shares)
     options = {
         "rgb": rgb,
         "ir": ir,
         "simulate_infrared": simulate_infrared,
         "test_names": test_names,
-        "test_fraction": test_fraction,
-        "val_fraction": val_fraction,
         "seed": seed,
+        **shares,
     }
     config = FolderConfig(
         name=listing.fingerprint(root, found.images, options),
-        description=f"Photographs of {root.resolve()}",
+        description=f"Photographs of {root.resolve()}" + (f", fold {fold} of {folds}" if folds else ""),
         root=root,
         photographs=photographs,
         cameras=[rgb, ir] if cameras <= {rgb, ir} else sorted(cameras),
         splits=splits,
         problems=problems + split_problems,
+        warnings=_remarks(root, found.others, photographs),
         simulated_infrared=simulate_infrared,
         seed=seed,
     )
@@ -175,13 +164,13 @@ def place(found: listing.Listing, *, rgb: str, ir: str) -> tuple[list[Photograph
                 case [identity, camera, _]:
                     photographs.append(Photograph(f"{top}/{path}", identity, camera, modality))
                 case _:
-                    stray.append(f"{top}/{path}: lies outside the folder of an identity")
+                    stray.append(f"{top}/{path}: lies outside the folder of an identity; move it into one")
         for path in _below(top, found.folders):
             identities.add(path.split("/")[0])
             if path.count("/") > 1:
-                deep.append(f"{top}/{path}: lies deeper than {top}/<identity>/<camera>")
+                deep.append(f"{top}/{path}: lies deeper than {top}/<identity>/<camera>; move it up")
     empty = sorted(identities - {photograph.identity for photograph in photographs})
-    empty = [f"identity {identity}: there is no image in its folder" for identity in empty]
+    empty = [f"identity {identity}: there is no image in its folder; fill it or remove it" for identity in empty]
     return sorted(photographs), [line for lines in (stray, deep, empty) for line in listing.shorten(lines)]
 
 
@@ -206,62 +195,6 @@ def derive_infrared(photographs: Iterable[Photograph], *, rgb: str, ir: str) -> 
     ]
 
 
-def split_identities(
-    photographs: Iterable[Photograph],
-    *,
-    test_names: Collection[str] | None,
-    test_fraction: float,
-    val_fraction: float,
-    seed: int,
-) -> tuple[dict[str, frozenset[str]], list[str]]:
-    """Assigns every identity to a split; one with images of one modality only can be nowhere but in train.
-
-    Args:
-      photographs: all photographs.
-      test_names: the test identities, or None to draw them.
-      test_fraction: share drawn for test, of the identities with both modalities.
-      val_fraction: share drawn for val, of the same, less `test_names`.
-      seed: of the draw.
-
-    Returns:
-      Split -> its identities, without splits that have no share; and one line per problem.
-    """
-    seen = collections.defaultdict(set)
-    for photograph in photographs:
-        seen[photograph.identity].add(photograph.modality)
-    chosen = frozenset(test_names or ())
-    both = {identity for identity, modalities in seen.items() if len(modalities) == 2}
-    drawn = np.random.default_rng(seed).permutation(sorted(both - chosen)).tolist()
-    drawn_share = test_fraction if test_names is None else 0.0
-    num_test = round(drawn_share * len(drawn))
-    num_test_and_val = round((drawn_share + val_fraction) * len(drawn))
-    shares = {
-        "train": (1.0 - drawn_share - val_fraction, drawn[num_test_and_val:]),
-        "val": (val_fraction, drawn[num_test:num_test_and_val]),
-        "test": (drawn_share or len(chosen), drawn[:num_test] + sorted(both & chosen)),
-    }
-    splits = {split: frozenset(identities) for split, (share, identities) in shares.items() if share > 1e-9}
-
-    problems = []
-    if unknown := sorted(chosen - set(seen)):
-        problems.append(f"test_identities: no such folders: {', '.join(listing.shorten(unknown))}")
-    if min(map(len, splits.values())) < _MIN_IDENTITIES:
-        sizes = ", ".join(f"{len(identities)} for {split}" for split, identities in splits.items())
-        problems.append(
-            f"{len(both)} identities have images of both modalities; that makes {sizes}. Every split needs at least "
-            f"{_MIN_IDENTITIES}: add identities, or change test_fraction, val_fraction or test_identities"
-        )
-    if single := set(seen) - both:
-        logging.warning(
-            "%d of %d identities have images of one modality only and are left out of val and test",
-            len(single),
-            len(seen),
-        )
-    if "train" in splits:
-        splits["train"] |= single - chosen
-    return splits, problems
-
-
 def _below(top: str, paths: Iterable[str]) -> Iterator[str]:
     return (path.removeprefix(f"{top}/") for path in paths if path.startswith(f"{top}/"))
 
@@ -275,7 +208,7 @@ def _simulated(file: pathlib.Path, path: str, seed: int) -> bytes:
 def _read_names(path: str) -> list[str]:
     """The names in the file of test identities, sorted."""
     try:
-        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = pathlib.Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"test_identities {path}: cannot be read as a text file, one name per line ({error})"
@@ -286,13 +219,39 @@ def _read_names(path: str) -> list[str]:
     return names
 
 
-def _check_folders(root: pathlib.Path, rgb: str, ir: str, simulate_infrared: bool) -> None:
+def _top(photograph: Photograph) -> str:
+    """The folder that holds the folders of the identities."""
+    return photograph.path[: photograph.path.index(f"/{photograph.identity}/")]
+
+
+def _remarks(root: pathlib.Path, others: Sequence[listing.File], photographs: Iterable[Photograph]) -> list[str]:
+    """What the user should know, of files and identities that are passed over."""
+    remarks = []
+    if others:
+        suffixes = sorted({pathlib.PurePosixPath(file.path).suffix or file.path for file in others})
+        remarks.append(
+            f"{root}: {len(others)} files are no images, and passed over ({', '.join(listing.shorten(suffixes, 5))}); "
+            "convert those that should count"
+        )
+    seen = collections.defaultdict(set)
+    for photograph in photographs:
+        seen[photograph.identity].add(photograph.modality)
+    if single := sorted(identity for identity, modalities in seen.items() if len(modalities) == 1):
+        remarks.append(
+            f"{root}: {len(single)} of {len(seen)} identities have images of one modality only "
+            f"({', '.join(listing.shorten(single, 5))}) and are left out of val and test; add the other modality"
+        )
+    return remarks
+
+
+def _find_root(named: pathlib.Path, rgb: str, ir: str, simulate_infrared: bool) -> pathlib.Path:
     if not rgb or not ir or rgb == ir:
-        raise UserError(f"rgb {rgb!r} and ir {ir!r}: they must name two different folders below {root}")
+        raise UserError(f"rgb {rgb!r} and ir {ir!r}: they must name two different folders below {named}")
+    root = listing.find_root(named, (rgb, ir)) or named
     needed = [rgb] if simulate_infrared else [rgb, ir]
     missing = [name for name in needed if not (root / name).is_dir()]
     if not missing:
-        return
+        return root
     there = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     absent, present = " and no folder ".join(missing), ", ".join(listing.shorten(there)) or "none"
     raise UserError(f"{root}: there is no folder {absent} in it, but {present}. {_layout(rgb, ir)}")
@@ -301,6 +260,6 @@ def _check_folders(root: pathlib.Path, rgb: str, ir: str, simulate_infrared: boo
 def _layout(rgb: str, ir: str) -> str:
     return (
         f"Expected in it: {rgb}/<identity>/<image> and {ir}/<identity>/<image>, or <identity>/<camera>/<image>. "
-        "The options rgb and ir take other names for these two folders; simulate_infrared makes the second out of the "
-        "first. configs/demo.py needs no data at all"
+        "In training, --config.data.rgb and --config.data.ir take other names for these two folders, and "
+        "--config.data.simulate_infrared=True makes the second out of the first. configs/demo.py needs no data at all"
     )

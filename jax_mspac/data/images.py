@@ -13,6 +13,7 @@ MAX_PIXELS = 89_000_000  # just under the size at which PIL warns of a decompres
 
 _PLAIN_PNG = (b"\x08\x00", b"\x08\x02")  # bit depth and colour type of the header: 8-bit grey, 8-bit RGB
 _PNG_END = b"IEND\xaeB`\x82"
+_MEND = "copy it again from where it came from, or remove it"
 
 
 def read_rgb(source: str | os.PathLike | bytes) -> np.ndarray:
@@ -52,6 +53,12 @@ def stored_bytes(path: str | os.PathLike) -> bytes:
     data, name = _load(path)
     plain, pixels = _decode(data, name)
     return data if plain else encode_png(pixels)
+
+
+def read_file(path: str | os.PathLike) -> tuple[bytes, np.ndarray]:
+    """The bytes of an image file and its pixels; see `read_rgb`."""
+    data, name = _load(path)
+    return data, _decode(data, name)[1]
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -96,14 +103,15 @@ def _load(source: str | os.PathLike | bytes) -> tuple[bytes, str]:
     try:
         data = pathlib.Path(source).read_bytes()
     except OSError as error:
-        raise UserError(f"{source}: cannot be read ({error.strerror})") from error
+        reason = f"{error.strerror}; check that it exists and that you may read it"
+        raise UserError(f"{source}: cannot be read ({reason})") from error
     return data, os.fspath(source)
 
 
 def _decode(data: bytes, name: str) -> tuple[bool, np.ndarray]:
     """Whether encoded bytes can be stored as they are, and their pixels, uint8 [H, W, 3]."""
     if not data:
-        raise UserError(f"{name}: the file is empty")
+        raise UserError(f"{name}: the file is empty; {_MEND}")
     try:
         with Image.open(io.BytesIO(data)) as image:
             too_large = image.width * image.height > MAX_PIXELS
@@ -116,7 +124,7 @@ def _decode(data: bytes, name: str) -> tuple[bool, np.ndarray]:
     # PIL's decoders raise whatever the broken bytes lead them to: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         reason = "not a known image format" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise UserError(f"{name}: cannot be read as an image ({reason})") from error
+        raise UserError(f"{name}: cannot be read as an image ({reason}); {_MEND}") from error
     raise UserError(
         f"{name}: {image.width} x {image.height} pixels; at most {MAX_PIXELS // 10**6} million are read. "
         "Crop the persons out, or scale the image down"

@@ -1,19 +1,20 @@
-"""What lies under the folder of a data set: its image files, their fingerprint, and which of them are broken."""
+"""What lies under the folder of a data set: its root, its image files, and their fingerprint."""
 
-import concurrent.futures
 import hashlib
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import tqdm
-
-from jax_mspac.data import images
 from jax_mspac.errors import UserError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+_CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
+# How a user names the folder, for errors.
+_SOURCE = "--source (of jax_mspac.prepare) or --config.data.source (of jax_mspac.main)"
 
 
 class File(NamedTuple):
@@ -33,20 +34,74 @@ class Listing(NamedTuple):
 
 
 def root_of(source: str, layout: str) -> pathlib.Path:
-    """The folder that `config.data.source` names; raises a UserError that explains the layout if there is none."""
+    """The folder that the user names; raises a UserError that explains the layout if there is none."""
     if not source:
-        raise UserError(f"config.data.source is empty: it must name the folder with the images. {layout}")
+        raise UserError(f"no folder with the images is named; {_SOURCE} does. {layout}")
     root = pathlib.Path(source).expanduser()
     if not root.is_dir():
-        raise UserError(f"config.data.source is {root}: there is no such folder. {layout}")
+        raise UserError(f"{root}: there is no such folder; correct {_SOURCE}. {layout}")
     return root
+
+
+def find_root(source: pathlib.Path, tops: Sequence[str]) -> pathlib.Path | None:
+    """The folder of a data set: `source`, or one up to two levels below it, where archives unpack to.
+
+    Args:
+      source: an existing folder.
+      tops: folders of which the data set has one or more; of several folders on one level the one with most counts.
+
+    Returns:
+      The folder, or None if no folder holds any of `tops`.
+
+    Raises:
+      UserError: it cannot be told which of several folders is meant.
+    """
+    level = [source]
+    for _ in range(3):
+        numbers = {folder: sum(os.path.isdir(folder / top) for top in tops) for folder in level}
+        most = max(numbers.values(), default=0)
+        best = [folder for folder, number in numbers.items() if number == most]
+        if most and len(best) > 1:
+            raise UserError(
+                f"{source}: several folders in it look like the data set: {', '.join(map(str, shorten(best, 4)))}. "
+                f"Name one of them by {_SOURCE}"
+            )
+        if most:
+            return best[0]
+        level = [below for folder in level for below in _folders(folder)]
+    return None
+
+
+def missing_folders(root: pathlib.Path, tops: Iterable[str]) -> list[str]:
+    """One line for each folder that `root` lacks; it names one that differs in upper and lower case only."""
+    spelt = {folder.name.lower(): folder.name for folder in _folders(root)}
+    return [
+        f"{root / top}: no such folder; "
+        + (f"rename {spelt[top.lower()]} to {top}" if top.lower() in spelt else "copy it from the original archive")
+        for top in tops
+        if not (root / top).is_dir()
+    ]
+
+
+def unknown_cameras(root: pathlib.Path, inside: str, cameras: Sequence[str]) -> list[str]:
+    """One line for each folder of `root / inside` that is called like a camera, is none, and holds images."""
+    names = [folder.name for folder in _folders(root / inside)]
+    strange = [name for name in names if name not in cameras and re.fullmatch(r"cam(era)?[ ._-]?\d+", name, re.I)]
+    prefix = f"{inside}/" if inside else ""
+    found = {name: len(walk(root, [f"{prefix}{name}"], depth=1).images) for name in strange}
+    return [
+        f"{root / prefix / name}: there is no such camera, but {number} images are in it; rename it to its camera "
+        f"({cameras[0]} to {cameras[-1]}), or move it out of {root}"
+        for name, number in found.items()
+        if number
+    ]
 
 
 def walk(root: pathlib.Path, tops: Iterable[str], *, depth: int) -> Listing:
     """Lists what lies in the folders `tops` of `root` and up to `depth` folders below each of them.
 
-    Hidden files and folders, Thumbs.db and symbolic links that lead nowhere are passed over; suffixes of images count
-    in any case. A top folder that does not exist is empty.
+    Hidden files and folders, what Windows and macOS leave behind (Thumbs.db, __MACOSX) and symbolic links that lead
+    nowhere are passed over; suffixes of images count in any case. A top folder that does not exist is empty.
 
     Raises:
       UserError: a folder may not be read.
@@ -56,7 +111,7 @@ def walk(root: pathlib.Path, tops: Iterable[str], *, depth: int) -> Listing:
         for top in tops:
             _scan(root / top, top, depth, listing)
     except PermissionError as error:
-        raise UserError(f"{error.filename}: no permission to read this folder") from error
+        raise UserError(f"{error.filename}: no permission to read this folder; change its access rights") from error
     for found in listing:
         found.sort()
     return listing
@@ -66,14 +121,6 @@ def fingerprint(root: pathlib.Path, files: Sequence[File], options: Mapping[str,
     """A short name for exactly this content: it changes with the place, any listed file, and any option."""
     content = json.dumps([os.fspath(root.resolve()), options, files], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def broken_images(root: pathlib.Path, paths: Sequence[str]) -> list[str]:
-    """Reads every image in full and returns one line for each that cannot be stored, in the order of `paths`."""
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders of PIL run outside the interpreter lock
-        lines = pool.map(lambda path: _problem_of(root / path), paths)
-        progress = tqdm.tqdm(lines, desc="Checking images", total=len(paths), unit=" images", leave=False, disable=None)
-        return [line for line in progress if line]
 
 
 def report(heading: str, problems: Sequence[str], advice: str = "") -> UserError:
@@ -105,15 +152,12 @@ def _entries(folder: pathlib.Path) -> Iterator[os.DirEntry]:
     if not folder.is_dir():
         return
     with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() != "thumbs.db")
+        yield from (e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER)
 
 
-def _problem_of(path: pathlib.Path) -> str | None:
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders in a folder, sorted; none where access is denied."""
     try:
-        os.fspath(path).encode()
-        images.stored_bytes(path)
-    except UnicodeEncodeError:
-        return f"{os.fspath(path)!r}: the name is not UTF-8 text; rename it"
-    except UserError as error:
-        return str(error)
-    return None
+        return sorted(folder / entry.name for entry in _entries(folder) if entry.is_dir())
+    except PermissionError:
+        return []

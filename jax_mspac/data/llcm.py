@@ -17,10 +17,11 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from jax_mspac.data import listing, schema
+from jax_mspac.data import checks, listing, schema
 from jax_mspac.data.photographs import (
+    COPY_AGAIN,
+    FoundConfig,
     Photograph,
-    checked_examples,
     examples,
     find_root,
     label_problems,
@@ -55,12 +56,10 @@ EXPECTED_COUNTS = {
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class LlcmConfig(tfds.core.BuilderConfig):
+class LlcmConfig(FoundConfig):
     """What `build` found in one copy of the set."""
 
-    root: pathlib.Path
     splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
-    problems: list[str] = dataclasses.field(repr=False)
 
 
 class Llcm(tfds.core.GeneratorBasedBuilder):
@@ -80,7 +79,8 @@ class Llcm(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        return checked_examples(config.root, config.splits, config.problems, _LAYOUT)
+        checks.check(config, [p for photographs in config.splits.values() for p in photographs], layout=_LAYOUT)
+        return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
 
     def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
         return examples(self.builder_config.root, photographs)
@@ -100,18 +100,20 @@ def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     Raises:
       UserError: the folder holds no image of LLCM.
     """
-    root = find_root(listing.root_of(source, f"{_LAYOUT}. {_WHERE}"), _TOPS, f"{_LAYOUT}. {_WHERE}")
+    root = find_root(source, _TOPS, f"{_LAYOUT}. {_WHERE}")
     train, test = listing.walk(root, _TRAIN_TOPS, depth=1).images, listing.walk(root, _TEST_TOPS, depth=2).images
     if not train and not test:
         raise UserError(f"{root}: no image in {', '.join(_TOPS)}. {_LAYOUT}. {_WHERE}")
-    splits, problems = read_splits(root, [file.path for file in train], [file.path for file in test])
+    problems = listing.missing_folders(root, _TOPS)
+    problems += [line for top in _TEST_TOPS for line in listing.unknown_cameras(root, top, CAMERAS)]
+    splits, list_problems = read_splits(root, [file.path for file in train], [file.path for file in test])
     lists = stats(root, [*map(_train_list, _TRAIN_TOPS), _TEST_LIST])
     config = LlcmConfig(
         name=listing.fingerprint(root, train + test + lists),
         description=f"LLCM in {root.resolve()}",
         root=root,
         splits=splits,
-        problems=[f"{top}: no such folder" for top in _TOPS if not (root / top).is_dir()] + problems,
+        problems=problems + list_problems,
     )
     return Llcm(config=config, data_dir=data_dir)
 
@@ -135,15 +137,23 @@ def read_splits(
         train += [Photograph(entry.path, entry.identity, _camera(entry.path), modality) for entry in listed]
         entries += listed
         problems += more
-    problems += label_problems("train", entries)
+    problems += label_problems(" and ".join(map(_train_list, _TRAIN_TOPS)), entries)
 
     listed_identities, more = _read_identities(root)
     test = [photograph for photograph in _placed(test_paths) if photograph.identity in listed_identities]
     absent = sorted(listed_identities - {photograph.identity for photograph in test})
     both = sorted(listed_identities & {photograph.identity for photograph in train})
     problems += more
-    problems += listing.shorten([f"identity {name} of test: no image in test_vis and test_nir" for name in absent])
-    problems += listing.shorten([f"identity {name}: is in train and in test" for name in both])
+    problems += listing.shorten(
+        [
+            f"{_TEST_LIST}: identity {name} has no image in test_vis and test_nir; copy its folders from the original "
+            "archive, or take it out of the list"
+            for name in absent
+        ]
+    )
+    problems += listing.shorten(
+        [f"{_TEST_LIST}: identity {name} is in train and in test; take it out of one of the lists" for name in both]
+    )
     return {"train": sorted(train), "test": sorted(test)}, problems
 
 
@@ -161,13 +171,13 @@ def _camera(path: str) -> str:
 
 def _read_identities(root: pathlib.Path) -> tuple[set[str], list[str]]:
     try:
-        numbers = (root / _TEST_LIST).read_text(encoding="utf-8").replace(",", " ").split()
+        numbers = (root / _TEST_LIST).read_text(encoding="utf-8-sig").replace(",", " ").split()
         identities = {f"{int(number):04d}" for number in numbers}
     except FileNotFoundError:
-        return set(), [f"{_TEST_LIST}: no such file"]
+        return set(), [f"{_TEST_LIST}: no such file; {COPY_AGAIN}"]
     except (OSError, ValueError) as error:
-        return set(), [f"{_TEST_LIST}: not a list of identity numbers ({error})"]
-    return identities, [] if identities else [f"{_TEST_LIST}: the list is empty"]
+        return set(), [f"{_TEST_LIST}: not a list of identity numbers ({error}); {COPY_AGAIN}"]
+    return identities, [] if identities else [f"{_TEST_LIST}: the list is empty; {COPY_AGAIN}"]
 
 
 def _train_list(top: str) -> str:

@@ -22,11 +22,12 @@ import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from jax_mspac.data import listing, schema
+from jax_mspac.data import checks, listing, schema
 from jax_mspac.data.photographs import (
+    COPY_AGAIN,
     Entry,
+    FoundConfig,
     Photograph,
-    checked_examples,
     examples,
     find_root,
     label_problems,
@@ -65,13 +66,11 @@ EXPECTED_COUNTS = {
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class RegDBConfig(tfds.core.BuilderConfig):
+class RegDBConfig(FoundConfig):
     """What `build` found in one copy of the set, for one trial."""
 
-    root: pathlib.Path
     trial: int
     splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
-    problems: list[str] = dataclasses.field(repr=False)
 
 
 class Regdb(tfds.core.GeneratorBasedBuilder):
@@ -97,7 +96,8 @@ class Regdb(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        return checked_examples(config.root, config.splits, config.problems, _LAYOUT)
+        checks.check(config, [p for photographs in config.splits.values() for p in photographs], layout=_LAYOUT)
+        return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
 
     def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
         return examples(self.builder_config.root, photographs)
@@ -118,9 +118,14 @@ def build(*, source: str, data_dir: str | None, trial: int = 1) -> tfds.core.Dat
     Raises:
       UserError: there is no such trial, or the folder holds no image of RegDB.
     """
+    if trial == 0:
+        raise UserError(
+            f"config.data.trial is 0: that stands for all trials, each with a set and a model of its own, and "
+            f"jax_mspac.main trains one after the other; a single one is any of 1 to {TRIALS}"
+        )
     if trial not in range(1, TRIALS + 1):
         raise UserError(f"config.data.trial is {trial}: RegDB has the trials 1 to {TRIALS}")
-    root = find_root(listing.root_of(source, f"{_LAYOUT}. {_WHERE}"), list(TOPS), f"{_LAYOUT}. {_WHERE}")
+    root = find_root(source, list(TOPS), f"{_LAYOUT}. {_WHERE}")
     found = listing.walk(root, TOPS, depth=1)
     if not found.images:
         raise UserError(f"{root}: no image in {' and '.join(TOPS)}. {_LAYOUT}. {_WHERE}")
@@ -132,7 +137,7 @@ def build(*, source: str, data_dir: str | None, trial: int = 1) -> tfds.core.Dat
         root=root,
         trial=trial,
         splits=splits,
-        problems=[f"{top}: no such folder" for top in TOPS if not (root / top).is_dir()] + problems,
+        problems=listing.missing_folders(root, TOPS) + problems,
     )
     return Regdb(config=config, data_dir=data_dir)
 
@@ -153,9 +158,15 @@ def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
     elif (root / _MATLAB).is_file():
         splits, problems = _read_matlab(root, trial, paths)
     else:
-        splits, problems = {split: [] for split in SPLITS}, [f"neither the folder idx nor the file {_MATLAB} is there"]
+        splits, problems = (
+            {split: [] for split in SPLITS},
+            [f"{root}: neither the folder idx nor the file {_MATLAB} is in it; {COPY_AGAIN}"],
+        )
     both = {p.identity for p in splits["train"]} & {p.identity for p in splits["test"]}
-    return splits, problems + listing.shorten([f"identity {name}: is in train and in test" for name in sorted(both)])
+    lists = f"idx/*_{trial}.txt" if (root / "idx").is_dir() else _MATLAB
+    return splits, problems + listing.shorten(
+        [f"{lists}: identity {name} is in train and in test; {COPY_AGAIN}" for name in sorted(both)]
+    )
 
 
 def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
@@ -165,11 +176,14 @@ def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
         for top in TOPS:
             entries[top], more = read_list(root, _list_name(split, top, trial), top, paths)
             problems += more
-        problems += label_problems(split, itertools.chain(*entries.values()))
+        lists = " and ".join(_list_name(split, top, trial) for top in TOPS)
+        problems += label_problems(lists, itertools.chain(*entries.values()))
         if all(entries.values()):
             visible, thermal = ({entry.identity for entry in entries[top]} for top in TOPS)
             single = sorted(visible ^ thermal)
-            problems += listing.shorten([f"{split}: identity {name} is listed in one modality only" for name in single])
+            problems += listing.shorten(
+                [f"{lists}: identity {name} is listed in one of them only; {COPY_AGAIN}" for name in single]
+            )
         splits[split] = sorted(_photograph(top, entry) for top in TOPS for entry in entries[top])
     return splits, problems
 
@@ -179,7 +193,7 @@ def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[
     try:
         arrays = scipy.io.loadmat(root / _MATLAB)
     except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
-        return splits, [f"{_MATLAB}: not a MATLAB file of version 5 to 7.2 ({error})"]
+        return splits, [f"{_MATLAB}: not a MATLAB file of version 5 to 7.2 ({error}); {COPY_AGAIN}"]
     images_of = collections.defaultdict(list)
     for path in paths:
         match path.split("/"):
@@ -191,14 +205,18 @@ def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[
         if not _is_table_of_numbers(rows):
             found = f"an array of {' x '.join(map(str, rows.shape))}" if name in arrays else "nothing"
             problems.append(
-                f"{_MATLAB}: {name} must be {TRIALS} rows of different identity numbers from 1, found {found}"
+                f"{_MATLAB}: {name} must be {TRIALS} rows of different identity numbers from 1, found {found}; "
+                f"{COPY_AGAIN}"
             )
             continue
         for top, number in itertools.product(TOPS, rows[trial - 1].astype(int)):
             entries = [Entry(path, f"{number:04d}", number) for path in images_of[top, number]]
             splits[split] += [_photograph(top, entry) for entry in entries]
             if not entries:
-                problems.append(f"identity {number:04d} of {split}: no image in {top}")
+                problems.append(
+                    f"{_MATLAB}: identity {number:04d} of {split} has no image in {top}; copy the folder "
+                    f"{top}/{number} from the original archive"
+                )
         splits[split].sort()
     return splits, listing.shorten(problems)
 

@@ -1,17 +1,16 @@
 """SYSU-MM01 (Wu et al., RGB-infrared cross-modality person re-identification, ICCV 2017): TFDS builder."""
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import scipy.io
 import tensorflow_datasets as tfds
 
-from jax_mspac.data import images, listing, schema
+from jax_mspac.data import checks, listing, schema
 from jax_mspac.data.image_set import ImageSet
+from jax_mspac.data.photographs import COPY_AGAIN, FoundConfig, Photograph, examples, find_root
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
 
@@ -65,11 +64,10 @@ EXPECTED_COUNTS = {
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
-class SysuMm01Config(tfds.core.BuilderConfig):
+class SysuMm01Config(FoundConfig):
     """What `build` found in one copy of the set."""
 
-    root: pathlib.Path
-    paths: list[str] = dataclasses.field(repr=False)
+    splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
 
 
 class SysuMm01(tfds.core.GeneratorBasedBuilder):
@@ -89,34 +87,11 @@ class SysuMm01(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        split_of, problems = read_splits(config.root)
-        problems += [f"{camera}: no such folder" for camera in CAMERAS if not (config.root / camera).is_dir()]
-        listed = [path for path in config.paths if _identity(path) in split_of]
-        absent = sorted(split_of.keys() - {_identity(path) for path in listed})
-        problems += listing.shorten(
-            [f"identity {name} of {split_of[name]}: no camera has an image of it" for name in absent]
-        )
-        problems += listing.shorten(listing.broken_images(config.root, listed))
-        if problems:
-            raise listing.report(f"{config.root} cannot be prepared", problems, _LAYOUT)
-        return {
-            split: self._generate_examples([path for path in listed if split_of[_identity(path)] == split])
-            for split in SPLITS
-        }
+        checks.check(config, [p for photographs in config.splits.values() for p in photographs], layout=_LAYOUT)
+        return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
 
-    def _generate_examples(self, paths: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for path in paths:
-            camera = CAMERAS.index(path.split("/")[0]) + 1
-            yield (
-                path,
-                schema.example(
-                    image=images.stored_bytes(self.builder_config.root / path),
-                    identity=_identity(path),
-                    camera=camera,
-                    modality=INFRARED if camera in INFRARED_CAMERAS else VISIBLE,
-                    path=path,
-                ),
-            )
+    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples(self.builder_config.root, photographs)
 
 
 def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
@@ -133,17 +108,33 @@ def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     Raises:
       UserError: the folder holds no image of SYSU-MM01.
     """
-    root = _find_root(listing.root_of(source, f"{_LAYOUT}. {_WHERE}"))
+    root = find_root(source, CAMERAS, f"{_LAYOUT}. {_WHERE}")
     found = listing.walk(root, CAMERAS, depth=1)
-    paths = [file.path for file in found.images if file.path.count("/") == 2]
-    if not paths:
+    photographs = [_photograph(file.path) for file in found.images if file.path.count("/") == 2]
+    if not photographs:
         raise UserError(f"{root}: no image in {CAMERAS[0]} to {CAMERAS[-1]}. {_LAYOUT}. {_WHERE}")
-    lists = listing.walk(root, ["exp"], depth=0)
+    split_of, list_problems = read_splits(root)
+    splits = {split: [p for p in photographs if split_of.get(p.identity) == split] for split in SPLITS}
+    absent = sorted(split_of.keys() - {photograph.identity for photograph in photographs})
+    without_images = [
+        f"exp/{split_of[name]}_id: identity {name} has no image in any camera; copy its folders from the original "
+        "archive, or take it out of the list"
+        for name in absent
+    ]
+    problems = [
+        *listing.missing_folders(root, CAMERAS),
+        *listing.unknown_cameras(root, "", CAMERAS),
+        *list_problems,
+        *listing.shorten(without_images),
+    ]
+    files = found.images + listing.walk(root, ["exp"], depth=0).others
     config = SysuMm01Config(
-        name=listing.fingerprint(root, found.images + lists.others),
+        # A folder of an unknown camera, whose files do not count, must be told of in a prepared set too.
+        name=listing.fingerprint(root, files, {"problems": problems}),
         description=f"SYSU-MM01 in {root.resolve()}",
         root=root,
-        paths=paths,
+        splits=splits,
+        problems=problems,
     )
     return SysuMm01(config=config, data_dir=data_dir)
 
@@ -157,19 +148,20 @@ def read_splits(root: pathlib.Path) -> tuple[dict[str, str], list[str]]:
     split_of, problems = {}, []
     for split in SPLITS:
         text, matlab = (root / "exp" / f"{split}_id{suffix}" for suffix in (".txt", ".mat"))
+        file = matlab if matlab.is_file() and not text.is_file() else text
         try:
-            numbers = _read_matlab(matlab) if matlab.is_file() and not text.is_file() else _read_text(text)
+            numbers = _read_matlab(file) if file == matlab else _read_text(file)
         except FileNotFoundError:
-            problems.append(f"exp/{text.name}: no such file (exp/{matlab.name} would do as well)")
+            problems.append(f"exp/{text.name}: no such file (exp/{matlab.name} would do as well); {COPY_AGAIN}")
             continue
         except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
-            problems.append(f"exp/{split}_id: not a list of identity numbers ({error})")
+            problems.append(f"exp/{file.name}: not a list of identity numbers ({error}); {COPY_AGAIN}")
             continue
         if not numbers:
-            problems.append(f"exp/{split}_id: the list is empty")
+            problems.append(f"exp/{file.name}: the list is empty; {COPY_AGAIN}")
         for name in (f"{number:04d}" for number in numbers):
             if split_of.setdefault(name, split) != split:
-                problems.append(f"identity {name}: listed for {split_of[name]} and for {split}")
+                problems.append(f"exp/{file.name}: identity {name} is in {split_of[name]} too; take it out of one list")
     return split_of, problems
 
 
@@ -185,23 +177,25 @@ def counts(image_set: ImageSet) -> dict[str, int]:
     }
 
 
-def _identity(path: str) -> str:
-    return path.split("/")[1].zfill(4)
+def _photograph(path: str) -> Photograph:
+    top, folder, _ = path.split("/")
+    camera = CAMERAS.index(top) + 1
+    return Photograph(path, folder.zfill(4), str(camera), INFRARED if camera in INFRARED_CAMERAS else VISIBLE)
 
 
 def _read_text(file: pathlib.Path) -> list[int]:
-    return [int(number) for number in file.read_text(encoding="utf-8").replace(",", " ").split()]
+    return [int(number) for number in file.read_text(encoding="utf-8-sig").replace(",", " ").split()]
 
 
 def _read_matlab(file: pathlib.Path) -> list[int]:
     arrays = [value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")]
-    if len(arrays) != 1 or not np.issubdtype(arrays[0].dtype, np.number):
-        raise ValueError("expected one numeric array")
-    return [int(number) for number in arrays[0].ravel()]
+    if len(arrays) != 1 or arrays[0].ndim != 2 or 1 not in arrays[0].shape or arrays[0].dtype.kind not in "iuf":
+        found = ", ".join(f"{array.dtype} {' x '.join(map(str, array.shape))}" for array in arrays) or "nothing"
+        raise ValueError(f"expected one row of numbers, found {found}")
+    return [_whole(number) for number in arrays[0].ravel()]
 
 
-def _find_root(source: pathlib.Path) -> pathlib.Path:
-    for folder in (source, *sorted(path for path in source.iterdir() if path.is_dir())):
-        if any(os.path.isdir(folder / camera) for camera in CAMERAS):  # False where access is denied
-            return folder
-    raise UserError(f"{source}: neither it nor a folder in it holds {CAMERAS[0]} to {CAMERAS[-1]}. {_LAYOUT}. {_WHERE}")
+def _whole(number: float) -> int:
+    if number != int(number):
+        raise ValueError(f"{number} is no whole number")
+    return int(number)

@@ -12,17 +12,27 @@ from jax_mspac.protocols.sysu_lists import load_permutations
 LISTS_FILE = "rand_perm_cam.mat"
 
 
-def options(data_set: str, settings: Mapping[str, Any], identity_names: Sequence[str]) -> dict[str, Any]:
+# For a data set and a split what holds there whatever the settings, which are for the test split, say.
+FIXED: dict[tuple[str, str], dict[str, Any]] = {
+    ("sysu_mm01", "val"): {"modes": ("validation",), "galleries": ("seeded",)},
+}
+
+
+def options(
+    data_set: str, settings: Mapping[str, Any], identity_names: Sequence[str], *, split: str = "test"
+) -> dict[str, Any]:
     """The keyword arguments for `PROTOCOLS[data_set]`.
 
     Args:
       data_set: a name of `PROTOCOLS`.
       settings: such as `config.eval`; those that the function takes are passed on, and `DERIVED` adds its own.
-      identity_names: the name of each rank in the test set.
+      identity_names: the name of each rank in the split.
+      split: what is searched; for some, `FIXED` replaces settings.
 
     Raises:
       UserError: the settings ask for a file that is missing or damaged.
     """
+    settings = {**settings, **FIXED.get((data_set, split), {})}
     accepted = inspect.signature(PROTOCOLS[data_set]).parameters
     chosen = {name: value for name, value in settings.items() if name in accepted}
     return chosen | (DERIVED[data_set](settings, identity_names) if data_set in DERIVED else {})
@@ -37,7 +47,7 @@ def _official_lists(settings: Mapping[str, Any], identity_names: Sequence[str]) 
     if not found:
         raise UserError(
             f"config.eval.sysu_lists is {folder!r}; the official galleries need the folder with {LISTS_FILE}, which "
-            "comes with SYSU-MM01, in it or in its exp folder. config.eval.galleries=('seeded',) needs none"
+            "comes with SYSU-MM01, in it or in its exp folder. config.eval.galleries=seeded needs none"
         )
     return {
         "permutations": load_permutations(found[0]),

@@ -1,0 +1,168 @@
+"""What reading every image of a data set tells: which are broken, stored twice, or of the other modality."""
+
+import collections
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import posixpath
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tqdm
+
+from jax_mspac.data import images, listing
+from jax_mspac.data.photographs import FoundConfig, Photograph
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import INFRARED, VISIBLE
+
+# Medians of `colourfulness` over a folder. Pedestrians by day reach 7 to 16, infrared images stored as colour JPEG with
+# a tint of a tenth 4, plain ones less than 1.
+COLOURED, GREY = 6.0, 2.0
+
+_SHOWN = 5  # warnings of a kind
+
+
+class Findings(NamedTuple):
+    """One line per thing that is wrong, and per thing that may be."""
+
+    problems: list[str]
+    warnings: list[str]
+
+
+class _Read(NamedTuple):
+    photograph: Photograph
+    problem: str | None = None
+    digest: bytes = b""
+    colourfulness: float = 0.0
+
+
+def check(
+    config: FoundConfig,
+    photographs: Sequence[Photograph],
+    *,
+    layout: str = "",
+    folder_of: Callable[[Photograph], str] = lambda photograph: posixpath.dirname(posixpath.dirname(photograph.path)),
+    false_colour: bool = False,
+) -> None:
+    """Examines the images and adds what they give reason to warn of to `config.warnings`.
+
+    Args:
+      config: what is known of the set.
+      photographs: what is going to be stored.
+      layout: ends the error.
+      folder_of: see `examine`; by default the folder of the identities' folders.
+      false_colour: see `examine`.
+
+    Raises:
+      UserError: lists `config.problems` and those of the images, if there are any.
+    """
+    found = examine(config.root, photographs, folder_of=folder_of, false_colour=false_colour)
+    config.warnings += found.warnings
+    if problems := [*config.problems, *found.problems]:
+        raise listing.report(f"{config.root} cannot be prepared", problems, layout)
+
+
+def examine(
+    root: pathlib.Path,
+    photographs: Sequence[Photograph],
+    *,
+    folder_of: Callable[[Photograph], str],
+    false_colour: bool = False,
+) -> Findings:
+    """Reads every image in full, once, with a progress bar.
+
+    Args:
+      root: the folder of the set.
+      photographs: what is going to be stored.
+      folder_of: the folder, such as a camera's, whose images are of one modality.
+      false_colour: whether infrared images may well be in colour, as those of some thermal cameras. Then folders that
+        look swapped are a warning and no problem.
+
+    Returns:
+      Broken images and swapped folders as problems; equal files and coloured infrared images as warnings. Folders are
+      not compared where infrared images are simulated.
+    """
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders of PIL run outside the interpreter lock
+        lines = pool.map(lambda photograph: _read(root, photograph), photographs)
+        read = list(
+            tqdm.tqdm(lines, desc="Checking images", total=len(photographs), unit=" images", leave=False, disable=None)
+        )
+    problems = listing.shorten([image.problem for image in read if image.problem])
+    whole = [image for image in read if not image.problem]
+    swapped, tinted = [], []
+    if not any(photograph.simulated for photograph in photographs):
+        swapped, tinted = _colour_lines(whole, folder_of)
+    if false_colour:
+        return Findings(problems, _equal_lines(whole) + swapped)
+    return Findings(problems + swapped, _equal_lines(whole) + tinted)
+
+
+def colourfulness(image: np.ndarray) -> float:
+    """Mean absolute deviation of the differences between neighbouring channels from their medians.
+
+    0 for grey images; small for evenly tinted ones, unlike the differences themselves.
+
+    Args:
+      image: uint8 [H, W, 3]; pixels of a grid of about 32 x 32 are looked at.
+    """
+    pixels = image[:: max(1, image.shape[0] // 32), :: max(1, image.shape[1] // 32)].astype(np.float32)
+    differences = np.diff(pixels, axis=-1).reshape(-1, 2)
+    return float(np.abs(differences - np.median(differences, axis=0, keepdims=True)).mean())
+
+
+def _read(root: pathlib.Path, photograph: Photograph) -> _Read:
+    path = root / photograph.path
+    try:
+        os.fspath(path).encode()
+        data, pixels = images.read_file(path)
+    except UnicodeEncodeError:
+        return _Read(photograph, f"{os.fspath(path)!r}: the name is not UTF-8 text; rename it")
+    except UserError as error:
+        return _Read(photograph, str(error))
+    return _Read(photograph, None, hashlib.sha256(data).digest(), colourfulness(pixels))
+
+
+def _equal_lines(read: Iterable[_Read]) -> list[str]:
+    """One line per file that is there more than once; those that stand for different things come first."""
+    copies = collections.defaultdict(list)
+    for image in read:
+        copies[image.digest].append(image.photograph)
+    contradicting, harmless = [], []
+    for group in copies.values():
+        if len(group) < 2:
+            continue
+        names = ", ".join(photograph.path for photograph in group[:3]) + (", ..." if len(group) > 3 else "")
+        identities = sorted({photograph.identity for photograph in group})
+        modalities = sorted({photograph.modality for photograph in group})
+        if len(identities) > 1 or len(modalities) > 1:
+            meaning = f"identities {', '.join(identities)}" if len(identities) > 1 else " and ".join(modalities)
+            contradicting.append(
+                f"{names}: one and the same image stands for different things ({meaning}), which spoils training and "
+                "scores; compare with the original copy and delete it where it does not belong"
+            )
+        else:
+            harmless.append(f"{names}: the same image is stored {len(group)} times; keep one, unless it came so")
+    return [*listing.shorten(contradicting, _SHOWN), *listing.shorten(harmless, _SHOWN)]
+
+
+def _colour_lines(read: Iterable[_Read], folder_of: Callable[[Photograph], str]) -> tuple[list[str], list[str]]:
+    """A line if infrared folders are in colour while visible ones are grey; otherwise one if the former are."""
+    values = collections.defaultdict(list)
+    for image in read:
+        values[image.photograph.modality, folder_of(image.photograph)].append(image.colourfulness)
+    medians = {key: float(np.median(group)) for key, group in sorted(values.items())}
+    coloured = ", ".join(name for (kind, name), value in medians.items() if kind == INFRARED and value >= COLOURED)
+    grey = ", ".join(name for (kind, name), value in medians.items() if kind == VISIBLE and value <= GREY)
+    if coloured and grey:
+        return [
+            f"{coloured}: should hold infrared images, but they are in colour, and {grey}: should hold visible images, "
+            "but they are grey. The folders look swapped: give each the images of the other"
+        ], []
+    if coloured:
+        return [], [
+            f"{coloured}: should hold infrared images, but they are in colour; compare with the original copy, and "
+            "move the images of visible cameras to their folders"
+        ]
+    return [], []
