@@ -12,7 +12,8 @@ from jax_mspac import floors, parallel
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.methods.base import Method
-from jax_mspac.metrics.retrieval import cosine_distances, evaluate_protocol
+from jax_mspac.metrics.reranking import reranked_distances
+from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol
 from jax_mspac.protocols.options import options
@@ -34,7 +35,7 @@ class Evaluator:
         self.split = split
         self.image_set = image_set
         self._config = config
-        self.protocols = _protocols(image_set, config)
+        self.protocols = _protocols(image_set, config, split)
 
     @property
     def headline(self) -> RetrievalProtocol:
@@ -62,12 +63,18 @@ class Evaluator:
         return digest.hexdigest()
 
     def rows(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """Result rows of every protocol and feature: see `metrics.retrieval.evaluate_protocol`."""
-        return [
-            {**self._score(values, protocol), "feature": name}
-            for protocol in self.protocols
-            for name, values in features.items()
-        ]
+        """Result rows of every protocol and feature: see `metrics.retrieval.evaluate_protocol`.
+
+        After the row of a feature comes a row "feature+name" for each name in `config.eval.postprocessing`.
+        """
+        rows = []
+        for protocol in self.protocols:
+            for feature, values in features.items():
+                rows.append({**self._score(cosine_distances(values), protocol), "feature": feature})
+                for name in self._config.eval.postprocessing:
+                    reranked = self._score(reranked_distances(name, values), protocol, per_trial=True)
+                    rows.append({**reranked, "feature": f"{feature}+{name}"})
+        return rows
 
     def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
         """Feature name -> float32 [N, D] in the order of the image set."""
@@ -104,12 +111,12 @@ class Evaluator:
 
     def floor(self, features: np.ndarray) -> dict[str, float]:
         """Rank-1 and mAP of any features [N, D] on the headline's protocol."""
-        row = self._score(features, self.headline)
+        row = self._score(cosine_distances(features), self.headline)
         return {name: row[name]["mean"] for name in ("rank1", "mAP")}
 
-    def _score(self, features: np.ndarray, protocol: RetrievalProtocol) -> dict[str, Any]:
+    def _score(self, distances: Distances, protocol: RetrievalProtocol, *, per_trial: bool = False) -> dict[str, Any]:
         image_set = self.image_set
-        return evaluate_protocol(cosine_distances(features), image_set.identities, image_set.cameras, protocol)
+        return evaluate_protocol(distances, image_set.identities, image_set.cameras, protocol, per_trial=per_trial)
 
     def _images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         # TensorFlow is slow to import: only where images are read.
@@ -119,8 +126,8 @@ class Evaluator:
         return in_order(self.image_set, positions, height=data.height, width=data.width, batch=self._config.eval.batch)
 
 
-def _protocols(image_set: ImageSet, config: ConfigDict) -> list[RetrievalProtocol]:
-    chosen = options(config.data.name, config.eval, image_set.identity_names)
+def _protocols(image_set: ImageSet, config: ConfigDict, split: str) -> list[RetrievalProtocol]:
+    chosen = options(config.data.name, config.eval, image_set.identity_names, split=split)
     return PROTOCOLS[config.data.name](image_set.identities, image_set.cameras, image_set.modalities, **chosen)
 
 

@@ -5,7 +5,8 @@ The file holds the whole test set; the protocols draw the galleries from it. Its
     query_features [Q, D]     floats, compared by cosine; for another distance give `distances`
     gallery_features [G, D]   floats
     distances [Q, G]          floats instead of the two, smaller is more alike. Each must depend on its pair alone:
-                              re-ranked distances depend on the whole gallery, which a protocol draws anew
+                              re-ranked distances depend on the whole gallery, which a protocol draws anew; for
+                              those give features and config.eval.postprocessing
     query_ids [Q]             integers: the identity numbers of the data set's folders
     gallery_ids [G]           integers
     query_cams [Q]            integers: the camera numbers of the data set
@@ -27,6 +28,7 @@ from ml_collections import ConfigDict
 
 from jax_mspac import results
 from jax_mspac.errors import UserError
+from jax_mspac.metrics.reranking import reranked_distances
 from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.protocols import PROTOCOLS, sysu_mm01
@@ -81,6 +83,12 @@ def score(config: ConfigDict, path: pathlib.Path, workdir: pathlib.Path) -> dict
     if name not in PROTOCOLS:
         raise UserError(f"config.data.name is {name!r}; there are {', '.join(PROTOCOLS)}")
     arrays = read(path, data_set=name, indexed="official" in config.eval.get("galleries", ()))
+    postprocessing = config.eval.postprocessing
+    if postprocessing and "distances" in arrays:
+        raise UserError(
+            f"config.eval.postprocessing is {postprocessing}; {path} has distances, and re-ranking needs "
+            "query_features and gallery_features: give those instead, or set config.eval.postprocessing=()"
+        )
     direction = str(arrays.get("direction", config.eval.direction))
     possible = [_KNOWN[name].direction] if name in _KNOWN else list(_DIRECTIONS)
     if direction not in possible:
@@ -103,9 +111,13 @@ def score(config: ConfigDict, path: pathlib.Path, workdir: pathlib.Path) -> dict
     protocols = [protocol for protocol in listed if protocol.direction == direction]
 
     distances = _distances(arrays, order)
-    rows = [
-        {**evaluate_protocol(distances, identities, cameras, protocol), "feature": FEATURE} for protocol in protocols
-    ]
+    reranked = {step: _reranked(step, arrays, order) for step in postprocessing}
+    rows = []
+    for protocol in protocols:
+        rows.append({**evaluate_protocol(distances, identities, cameras, protocol), "feature": FEATURE})
+        for step, of_trial in reranked.items():
+            row = evaluate_protocol(of_trial, identities, cameras, protocol, per_trial=True)
+            rows.append({**row, "feature": f"{FEATURE}+{step}"})
     outcome = {"features": str(path), "notes": _notes(arrays, path, name), "rows": rows, "headline": 0}
     workdir.mkdir(parents=True, exist_ok=True)
     results.write(outcome, workdir)
@@ -189,8 +201,10 @@ def _wrong_contents(arrays: dict[str, np.ndarray], data_set: str) -> list[str]:
     for key in ("query_features", "gallery_features", "distances"):
         if key in arrays:
             # Infinity is a distance that ranks last, but no direction in space.
-            broken = np.isnan(arrays[key]) if key == "distances" else ~np.isfinite(arrays[key])
-            rows = np.flatnonzero(broken.any(axis=1))
+            # The extremes of a row show both, without an array of flags as large as the features.
+            extremes = np.stack([arrays[key].min(axis=1), arrays[key].max(axis=1)])
+            broken = np.isnan(extremes) if key == "distances" else ~np.isfinite(extremes)
+            rows = np.flatnonzero(broken.any(axis=0))
             if rows.size:
                 what = "NaN" if key == "distances" else "NaN or infinity"
                 problems.append(
@@ -233,10 +247,26 @@ def _path_order(arrays: dict[str, np.ndarray]) -> np.ndarray:
 
 def _distances(arrays: dict[str, np.ndarray], order: np.ndarray) -> Distances:
     """Distances of positions in the joint list: the queries, then the gallery in `order`."""
+    count = arrays["query_ids"].size
     if "distances" in arrays:
-        table, count = arrays["distances"], arrays["query_ids"].size
+        table = arrays["distances"]
         return lambda queries, gallery: table[np.ix_(queries, order[gallery - count])]
-    return cosine_distances(np.concatenate([arrays["query_features"], arrays["gallery_features"][order]]))
+    cosine = cosine_distances(arrays["query_features"], arrays["gallery_features"])
+
+    def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        # In the order of the file, where the features of a whole gallery need no copy.
+        rows = order[gallery - count]
+        ascending = np.argsort(rows)
+        return cosine(queries, rows[ascending]).take(np.argsort(ascending), axis=1)
+
+    return distances
+
+
+def _reranked(name: str, arrays: dict[str, np.ndarray], order: np.ndarray) -> Distances:
+    """As `_distances`, re-ranked: for whole trials."""
+    count = arrays["query_ids"].size
+    reranked = reranked_distances(name, arrays["query_features"], arrays["gallery_features"])
+    return lambda queries, gallery: reranked(queries, order[gallery - count])
 
 
 def _notes(arrays: dict[str, np.ndarray], path: pathlib.Path, data_set: str) -> list[str]:

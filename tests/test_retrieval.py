@@ -2,37 +2,13 @@
 
 import numpy as np
 import pytest
+from plain_protocols import transcription
 
 from jax_mspac.errors import UserError
-from jax_mspac.metrics import cosine_distances, evaluate, evaluate_protocol
+from jax_mspac.metrics import cosine_distances, evaluate, evaluate_protocol, retrieval
 from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol, Trial
 from jax_mspac.protocols.base import same_identity_and_camera
 from jax_mspac.protocols.sysu_mm01 import same_place
-
-
-def transcription(distances, query_ids, gallery_ids, excluded=None, rank_unit="identity", max_rank=20):
-    """The rules, one image at a time: (cmc, mAP, mINP, valid queries)."""
-    hits, precisions, penalties = [0] * max_rank, [], []
-    for q in range(len(query_ids)):
-        ranking = sorted(range(len(gallery_ids)), key=lambda g, q=q: (distances[q][g], g))
-        if excluded is not None:
-            ranking = [g for g in ranking if not excluded[q][g]]
-        ids = [gallery_ids[g] for g in ranking]
-        if query_ids[q] not in ids:
-            continue
-        found, precision, last = 0, 0.0, 0
-        for rank, identity in enumerate(ids, start=1):
-            if identity == query_ids[q]:
-                found, last = found + 1, rank
-                precision += found / rank
-        precisions.append(precision / found)
-        penalties.append(found / last)
-        if rank_unit == "identity":
-            ids = list(dict.fromkeys(ids))
-        for rank in range(ids.index(query_ids[q]), max_rank):
-            hits[rank] += 1
-    valid = len(precisions)
-    return [hit / valid for hit in hits], sum(precisions) / valid, sum(penalties) / valid, valid
 
 
 def assert_same(result, expected):
@@ -144,6 +120,53 @@ def test_cosine_distances_of_any_scale():
         features[[4, 8], 1] = value
         with pytest.raises(UserError, match="2 of 12 images .* position 4"):
             cosine_distances(features)
+
+
+def test_cosine_distances_between_two_arrays_and_of_rows_in_any_order():
+    rng = np.random.default_rng(4)
+    features = rng.normal(size=(30, 7)).astype(np.float32)
+    joint, apart = cosine_distances(features), cosine_distances(features[:10], features[10:])
+    queries = np.array([7, 2])
+    for gallery in (np.arange(12, 20), np.arange(10, 30), rng.permutation(np.arange(10, 30)), np.array([29, 10, 17])):
+        unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+        for measured in (joint(queries, gallery), apart(queries, gallery - 10)):
+            np.testing.assert_allclose(measured, 1 - unit[queries] @ unit[gallery].T, atol=1e-6)
+    features[13] = np.nan
+    with pytest.raises(UserError, match="1 of 20 images .* position 3"):
+        cosine_distances(features[:10], features[10:])
+
+
+def test_blocks_follow_the_budget_and_change_no_figure(monkeypatch):
+    rng = np.random.default_rng(5)
+    ids, cameras = rng.integers(0, 8, 90), rng.integers(1, 4, 90)
+    # Four entries of one half: every cosine is exact, so equal distances are ties whatever is multiplied at a time.
+    halves = np.repeat([[0.5] * 4 + [0] * 5], 90, axis=0) * rng.choice([-1, 1], (90, 9))
+    features = rng.permuted(halves, axis=1).astype(np.float32)
+    gallery = np.arange(40, 90)
+    protocol = RetrievalProtocol(
+        "own", "-", None, "-", (Trial(np.arange(40), gallery),), same_identity_and_camera, "identity"
+    )
+
+    def outcome(budget):
+        sizes = []
+        monkeypatch.setattr(retrieval, "BUDGET", budget)
+        cosine = cosine_distances(features)
+
+        def distances(queries, gallery):
+            sizes.append(queries.size)
+            return cosine(queries, gallery)
+
+        row = evaluate_protocol(distances, ids, cameras, protocol)
+        return sizes, row, evaluate(cosine(np.arange(40), gallery), ids[:40], ids[40:])
+
+    whole, row, result = outcome(2**24)
+    assert whole == [40]
+    for budget, step in ((50 * 40, 40), (50 * 40 - 1, 39), (50 * 7 + 49, 7), (99, 1), (1, 1)):
+        sizes, same_row, same_result = outcome(budget)
+        assert sizes == [min(step, 40 - start) for start in range(0, 40, step)]
+        assert same_row == row
+        np.testing.assert_array_equal(same_result.cmc, result.cmc)
+        assert (same_result.mAP, same_result.mINP) == (result.mAP, result.mINP)
 
 
 def small_set(seed=0, identities=6):

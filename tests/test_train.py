@@ -1,5 +1,6 @@
 """Whole runs on tiny trees: train, be killed, resume, evaluate, and load for inference."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -202,6 +203,43 @@ def run(config_file, *arguments):
     return done.returncode, done.stdout + done.stderr
 
 
+def test_sysu_validation_chooses_the_checkpoint_and_the_table_is_of_the_test_split(tmp_path, capsys):
+    draw_sysu_tree(tmp_path / "tree", train=range(1, 6), val=range(6, 10), test=range(11, 14), images=2)
+    spec = importlib.util.spec_from_file_location("sysu_val", ROOT / "configs" / "sysu_val.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    config.data.source, config.data.data_dir = str(tmp_path / "tree"), str(tmp_path / "tfds")
+    config.data.height, config.data.width = 32, 16
+    config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
+    config.model.backbone, config.model.width, config.model.parts = "resnet18", 4, (2, 1)
+    config.model.pretrained = "none"
+    config.train.steps, config.train.log_every, config.checkpoint.every = 6, 1, 6
+    config.eval.every, config.eval.trials, config.eval.batch = 2, 2, 5
+    config_lib.validate(config)
+
+    trained = train(config, tmp_path / "run")
+    scores = {line["step"]: line["val/mAP"] for line in metrics_of(tmp_path / "run") if "val/mAP" in line}
+    assert list(scores) == [2, 4, 6]
+    best = max(scores, key=lambda step: (scores[step], step))
+    evaluated = evaluate_checkpoint(config, tmp_path / "run")
+    assert (trained["step"], evaluated["step"]) == (6, best)
+    for outcome in (trained, evaluated):
+        assert {(row["protocol"], row["mode"]) for row in outcome["rows"]} == {("seeded", "all"), ("seeded", "indoor")}
+        # Of three test identities, two images each: two infrared cameras; one image in each of four visible ones.
+        assert {(row["mode"], row["queries"], row["gallery"]) for row in outcome["rows"]} == {
+            ("all", 12, 12),
+            ("indoor", 12, 6),
+        }
+
+    val = Evaluator(datasets.load(datasets.prepared(config.data), ("val",)), config, split="val")
+    (protocol,) = val.protocols
+    assert (protocol.name, protocol.mode, len(protocol.trials)) == ("seeded", "validation", 2)
+    for trial in protocol.trials:
+        assert set(val.image_set.cameras[trial.queries]) == {3} and len(trial.queries) == 8
+        assert set(val.image_set.cameras[trial.gallery]) == {4, 5} and len(trial.gallery) == 8
+
+
 def test_missing_data_is_an_error_that_helps(tmp_path):
     status, output = run("sysu.py", "--workdir", str(tmp_path / "run"), f"--config.data.source={tmp_path / 'nothing'}")
     assert status == 1 and "Traceback" not in output
@@ -214,6 +252,7 @@ def test_wrong_flags_are_errors_without_a_stack_trace(tmp_path):
         ("--config.train.stepz=3", "stepz"),
         ("--config.train.steps=many", "many"),
         ("--config.train.steps=0", "config.train.steps is 0; expected 1 or more"),
+        ("--config.data.train_splits=", "config.data.train_splits is (); expected names of splits"),
         ("--mode=tain", "tain"),
     ):
         status, output = run("demo.py", "--workdir", str(tmp_path / "run"), argument)

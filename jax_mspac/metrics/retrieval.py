@@ -23,8 +23,8 @@ from jax_mspac.protocols.base import RankUnit, RetrievalProtocol
 
 RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in RANKS), "mAP", "mINP")
-# Queries ranked at a time: bounds the memory to some tens of megabytes at the size of SYSU-MM01.
-BLOCK = 256
+# Pairs ranked, or numbers copied, at a time. A pair takes some 50 bytes: 0.8 GB, however large the gallery.
+BUDGET = 2**24
 
 # Distances of queries int [Q] and gallery images int [G], both positions in the test set: float [Q, G].
 Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -80,50 +80,80 @@ def evaluate(
     count, (query_codes, gallery_codes) = _codes(query_ids, gallery_ids)
     query_positions, gallery_positions = np.arange(query_ids.size), np.arange(gallery_ids.size)
     scores = []
-    for rows in _blocks(len(query_codes)):
+    for rows in _blocks(query_ids.size, width=gallery_ids.size):
         pairs = None if excluded is None else excluded[rows]
         _, ranked = _rank(_checked(distances[rows], query_positions[rows], gallery_positions), gallery_codes, pairs)
         scores.append(_score(ranked, query_codes[rows], count, rank_unit))
     return _retrieval(scores, max_rank)
 
 
-def cosine_distances(features: np.ndarray) -> Distances:
-    """One minus the cosine between features, for `evaluate_protocol`.
+def cosine_distances(features: np.ndarray, gallery_features: np.ndarray | None = None) -> Distances:
+    """One minus the cosine between features, for `evaluate_protocol`. Float32 features are not copied.
 
     Args:
       features: float [N, D] of the test set, of any length; a zero feature is at distance 1 of everything.
+      gallery_features: float [G, D], where the gallery has an array of its own; gallery positions then count in it.
 
     Raises:
       UserError: a feature is not finite.
     """
     features = np.asarray(features, np.float32)
-    broken = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    lengths = _lengths(features)
+    if gallery_features is None:
+        gallery_features, gallery_lengths = features, lengths
+    else:
+        gallery_features = np.asarray(gallery_features, np.float32)
+        gallery_lengths = _lengths(gallery_features)
+
+    def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        units = features[queries] / lengths[queries, None]
+        table = np.empty((queries.size, gallery.size), np.float32)
+        # A slice of the features is a view; other rows are copied, within the budget.
+        consecutive = np.all(np.diff(gallery) == 1)
+        for columns in _blocks(gallery.size, width=1 if consecutive else features.shape[1]):
+            rows = gallery[columns]
+            images = gallery_features[rows[0] : rows[-1] + 1] if consecutive else gallery_features[rows]
+            table[:, columns] = units @ images.T / gallery_lengths[rows]
+        return np.subtract(1, table, out=table)
+
+    return distances
+
+
+def _lengths(features: np.ndarray) -> np.ndarray:
+    """The Euclidean length of each feature, at least the smallest normal number: float32 [N]."""
+    limits = np.finfo(np.float32)
+    # In double precision the squares neither overflow nor vanish.
+    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
+    broken = np.flatnonzero(~(lengths <= limits.max))
     if broken.size:
         raise UserError(
             f"features: {broken.size} of {len(features)} images have a feature that is not finite, the first at "
             f"position {broken[0]}. The model has diverged: go back to an earlier checkpoint or lower the learning rate"
         )
-    # Dividing by the largest entry first keeps the squares within float32.
-    features = features / np.maximum(np.abs(features).max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return lambda queries, gallery: 1 - unit[queries] @ unit[gallery].T
+    return np.maximum(lengths, limits.tiny).astype(np.float32)
 
 
 def evaluate_protocol(
-    distances: Distances, identities: np.ndarray, cameras: np.ndarray, protocol: RetrievalProtocol
+    distances: Distances,
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    protocol: RetrievalProtocol,
+    *,
+    per_trial: bool = False,
 ) -> dict[str, Any]:
     """Scores every trial of a protocol: one row of a results table.
 
     Each query is ranked once, against the union of the galleries; the ranking of a trial is that ranking with the other
-    images left out. So the distance of a pair must not depend on what else is in the gallery; score distances that do,
-    such as re-ranked ones, trial by trial with `evaluate`.
+    images left out. So the distance of a pair must not depend on what else is in the gallery; distances that do, such
+    as re-ranked ones, need `per_trial`.
 
     Args:
       distances: function of query positions [Q] and gallery positions [G] that gives float [Q, G], such as
-        `cosine_distances(features)`. It is called with blocks of queries.
+        `cosine_distances(features)`. It is called with blocks of queries; with `per_trial`, with whole trials.
       identities: int [N] of the test set.
       cameras: int [N] of the test set.
       protocol: what to search.
+      per_trial: score each trial alone, for distances that depend on all of its queries and its gallery.
 
     Returns:
       The keys protocol, mode, shots, direction; queries (those that count) and gallery, the mean sizes over the trials;
@@ -135,11 +165,12 @@ def evaluate_protocol(
       ValueError: a distance is NaN.
     """
     identities, cameras = np.asarray(identities), np.asarray(cameras)
+    score_trials = _evaluate_each_trial if per_trial else _evaluate_trials
     results = []
     for _, group in itertools.groupby(protocol.trials, key=lambda trial: trial.queries.tobytes()):
         trials = list(group)
         galleries = [trial.gallery for trial in trials]
-        results += _evaluate_trials(distances, identities, cameras, trials[0].queries, galleries, protocol)
+        results += score_trials(distances, identities, cameras, trials[0].queries, galleries, protocol)
     values = {f"rank{rank}": [float(result.cmc[rank - 1]) for result in results] for rank in RANKS}
     values |= {"mAP": [result.mAP for result in results], "mINP": [result.mINP for result in results]}
     return {
@@ -171,7 +202,7 @@ def _evaluate_trials(
     members = [np.isin(union, gallery) for gallery in galleries]
     count, (codes,) = _codes(identities)
     scores: list[list[Scores]] = [[] for _ in galleries]
-    for rows in _blocks(len(queries)):
+    for rows in _blocks(queries.size, width=union.size):
         block = queries[rows]
         excluded = None
         if protocol.excluded is not None:
@@ -184,14 +215,43 @@ def _evaluate_trials(
     return [_retrieval(of_trial, max(RANKS)) for of_trial in scores]
 
 
+def _evaluate_each_trial(
+    distances: Distances,
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    queries: np.ndarray,
+    galleries: list[np.ndarray],
+    protocol: RetrievalProtocol,
+) -> list[Retrieval]:
+    """As `_evaluate_trials`, with all queries and one gallery at a time.
+
+    Queries that cannot have a match are included: labels must not choose what the distances depend on.
+    """
+    results = []
+    for gallery in galleries:
+        labels = identities[queries], cameras[queries], identities[gallery], cameras[gallery]
+        result = evaluate(
+            distances(queries, gallery),
+            identities[queries],
+            identities[gallery],
+            excluded=None if protocol.excluded is None else protocol.excluded(*labels),
+            rank_unit=protocol.rank_unit,
+            max_rank=max(RANKS),
+        )
+        results.append(result)
+    return results
+
+
 def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
     """Numbers the identities 0..count-1 over all arrays: (count, one int32 array for each)."""
     names, codes = np.unique(np.concatenate(ids), return_inverse=True)
     return len(names), np.split(codes.astype(np.int32), np.cumsum([len(array) for array in ids])[:-1])
 
 
-def _blocks(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
+def _blocks(count: int, *, width: int) -> Iterator[slice]:
+    """Slices of `count` rows of `width` numbers, each within the budget or of one row."""
+    step = max(1, BUDGET // max(1, width))
+    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _rank(
@@ -226,9 +286,12 @@ def _stable_order(distances: np.ndarray) -> np.ndarray:
     # Adding zero makes -0 equal to 0. The bits of floats order like integers, the negative ones backwards.
     bits = (distances + np.float32(0)).view(np.int32)
     bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
-    keys = (bits.astype(np.int64) << 32) | np.arange(distances.shape[1])
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(distances.shape[1])
     keys.sort(axis=1)
-    return keys & 0xFFFFFFFF
+    keys &= 0xFFFFFFFF
+    return keys
 
 
 def _score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: RankUnit) -> Scores:
