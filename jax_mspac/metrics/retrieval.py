@@ -23,8 +23,8 @@ from jax_mspac.protocols.base import RankUnit, RetrievalProtocol
 
 RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in RANKS), "mAP", "mINP")
-# Pairs ranked, or numbers copied, at a time. A pair takes some 50 bytes: 0.8 GB, however large the gallery.
-BUDGET = 2**24
+# Pairs ranked, or numbers copied, at a time. A pair takes some 50 bytes: 0.2 GB, however large the gallery.
+BUDGET = 2**22
 
 # Distances of queries int [Q] and gallery images int [G], both positions in the test set: float [Q, G].
 Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -312,7 +312,10 @@ def _score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: R
     number = matches.sum(axis=1)
     # Row-major: the matches of a query are consecutive, in ascending rank.
     query, place = np.divmod(np.flatnonzero(matches), ranked.shape[1])
-    rank = np.cumsum(ranked >= 0, axis=1, dtype=np.int32)[query, place]
+    # A rank is a place less the excluded images ahead of it. Few places matter, so they are looked up, not counted.
+    excluded = np.flatnonzero(ranked < 0)
+    start = query * ranked.shape[1]
+    rank = place + 1 - (np.searchsorted(excluded, start + place) - np.searchsorted(excluded, start))
     last = np.cumsum(number) - 1
     first = last + 1 - number
     precision = (np.arange(query.size) - first[query] + 1) / rank
