@@ -1,0 +1,155 @@
+"""A page about a training run: python -m jax_mspac.report --workdir DIR [--against DIR] [--checkpoint best].
+
+Writes report/index.html into the run's folder, one file that needs nothing else, and its pictures as PNG files beside
+it: result tables, training curves, ranked galleries, heat maps, a map of test identities, distances, cameras and
+settings. A second run on the same data (--against), such as a baseline, is drawn beside the first.
+"""
+
+import pathlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+
+from jax_mspac import config as config_lib
+from jax_mspac import startup
+from jax_mspac.errors import UserError
+from jax_mspac.results import SCORE_NAMES
+
+if TYPE_CHECKING:
+    from jax_mspac.reporting.runs import Run
+
+FOLDER = "report"
+# What stands at the top of the page.
+HEADLINE = ("rank1", "mAP", "mINP")
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.")
+AGAINST = flags.DEFINE_string("against", None, "Folder of a second run on the same data, to draw beside it.")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    "latest",
+    "Of which checkpoint: latest, best or a step; of --against the latest where a step is given.",
+)
+SOURCE = flags.DEFINE_string("source", None, "Folder of the original images, where it has moved since the training.")
+DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, where it has moved since the training.")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    if not WORKDIR.value:
+        raise app.UsageError("--workdir is required, for example --workdir runs/demo")
+    startup.quiet_libraries()
+    workdir = pathlib.Path(WORKDIR.value)
+    locations = {"source": SOURCE.value, "data_dir": DATA_DIR.value}
+    try:
+        saved = workdir / config_lib.FILE
+        if saved.exists() and config_lib.load(saved).train.compilation_cache:
+            startup.cache_compilations()
+        report(
+            workdir,
+            against=pathlib.Path(AGAINST.value) if AGAINST.value else None,
+            checkpoint=CHECKPOINT.value,
+            locations={name: value for name, value in locations.items() if value is not None},
+        )
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def report(
+    workdir: pathlib.Path,
+    *,
+    against: pathlib.Path | None = None,
+    checkpoint: str = "latest",
+    locations: dict[str, str] | None = None,
+) -> pathlib.Path:
+    """Writes the page of a run.
+
+    Args:
+      workdir: folder of the run.
+      against: folder of a second run on the same test images.
+      checkpoint: "latest", "best" or a step. The second run has no such step, so it shows its latest one.
+      locations: fields of `config.data`, "source" and "data_dir", where the data has moved.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      UserError: there is no such run, checkpoint or data, or the runs were tested on other images.
+    """
+    if checkpoint not in ("latest", "best") and not checkpoint.isdecimal():
+        raise UserError(f"--checkpoint is {checkpoint!r}; expected latest, best or a step")
+    # JAX, TensorFlow and matplotlib take seconds to import: --help and a wrong flag answer without them.
+    from jax_mspac.reporting import page, runs, sections
+
+    def told(what: str) -> None:
+        print(f"{time.monotonic() - start:5.0f} s  {what}", flush=True)
+
+    start = time.monotonic()
+    told(f"embedding the test images of {workdir}")
+    run = runs.load(workdir, checkpoint=checkpoint, locations=locations or {})
+    other = None
+    if against is not None:
+        told(f"embedding them with {against}")
+        second = "latest" if checkpoint.isdecimal() else checkpoint
+        other = runs.load(against, checkpoint=second, locations=locations or {}, same_as=run)
+    drawn = []
+    for what, draw in (
+        ("the results", lambda: sections.results(run, other)),
+        ("training curves", lambda: sections.training(run, other)),
+        ("ranked galleries", lambda: sections.galleries(run)),
+        ("heat maps", lambda: sections.attention(run, other)),
+        ("the map of identities", lambda: sections.map_of_identities(run, other)),
+        ("histograms of distances", lambda: sections.distances(run, other)),
+        ("cameras", lambda: sections.by_camera(run)),
+        ("settings", lambda: sections.settings(run, other)),
+    ):
+        told(f"drawing {what}")
+        drawn.append(draw())
+    path = page.write(
+        page.Page(
+            title=f"Run {workdir.resolve().name}",
+            lead=_lead(run, other),
+            figures=_figures(run, other),
+            notes=tuple(run.notes),
+            sections=tuple(drawn),
+        ),
+        workdir / FOLDER,
+    )
+    told(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    return path
+
+
+def _lead(run: "Run", other: "Run | None") -> str:
+    from jax_mspac.reporting.scores import describe, headline
+
+    config, images = run.config, run.test.image_set
+    text = (
+        f"Method {config.method} on {config.data.name}, checkpoint of step {run.step}, feature {config.eval.feature}"
+        f"{' averaged over mirror images' if config.eval.flip else ''}; {len(images):,} test images of "
+        f"{images.num_identities:,} identities that training has not seen."
+    )
+    if other is not None:
+        text += f" The second run is {other.workdir.resolve().name}, checkpoint of step {other.step}."
+    row = headline(run.records.results)
+    return text + (f" Headline: {describe(row)}." if row else "")
+
+
+def _figures(run: "Run", other: "Run | None") -> tuple[tuple[str, str], ...]:
+    """The headline's scores, and the second run's by the same protocol; () without results."""
+    from jax_mspac.reporting.scores import headline, percent, same
+
+    row = headline(run.records.results)
+    if row is None:
+        return ()
+    second = same(row, other.records.results) if other is not None else None
+    figures = []
+    for score in HEADLINE:
+        beside = f" (second run {percent(second[score]['mean'])} %)" if second is not None else ""
+        figures.append((f"{percent(row[score]['mean'])} %", SCORE_NAMES[score] + beside))
+    return tuple(figures)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=startup.parse_flags)

@@ -1,0 +1,121 @@
+"""The result tables: one per protocol, each with the second run, the floors and the slides' rows beside the run."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from jax_mspac.reporting.cameras import Score
+from jax_mspac.reporting.page import Cell, Table
+from jax_mspac.results import SCORE_NAMES, SCORES
+from jax_mspac.tables import published
+
+_PROTOCOL = ("protocol", "mode", "shots", "direction")
+NONE = "–"
+
+Results = Mapping[str, Any]
+Row = Mapping[str, Any]
+
+
+def headline(results: Results | None) -> Row | None:
+    """The row that counts, if there are results that name one."""
+    return results["rows"][results["headline"]] if results is not None and "headline" in results else None
+
+
+def same(row: Row, results: Results | None) -> Row | None:
+    """The row of other results by the same protocol and feature, if there is one."""
+    rows = results["rows"] if results is not None else ()
+    return next((r for r in rows if _key(r) == _key(row) and r["feature"] == row["feature"]), None)
+
+
+def tables(this: Results, other: Results | None, *, data_set: str) -> list[Table]:
+    """One table per protocol, the headline's first.
+
+    Args:
+      this: results of the run.
+      other: results of the second run, if there are any.
+      data_set: a name of `protocols.PROTOCOLS`.
+    """
+    keys = list(dict.fromkeys(_key(row) for row in this["rows"]))
+    counts = headline(this)
+    if counts is not None:
+        keys.sort(key=lambda key: key != _key(counts))
+    return [_table(key, this, other, data_set=data_set) for key in keys]
+
+
+def _table(key: tuple, this: Results, other: Results | None, *, data_set: str) -> Table:
+    counts = headline(this)
+    is_headline = counts is not None and key == _key(counts)
+    rows = [row for row in this["rows"] if _key(row) == key]
+    lines = [_line(f"this run, {row['feature']}", row, strong=row is counts) for row in rows]
+    first = rows[0]
+    if other is not None:
+        lines += [_line(f"second run, {row['feature']}", row) for row in other["rows"] if _key(row) == key]
+    if is_headline:
+        for name, floor in this.get("floors", {}).items():
+            cells = [percent(floor[score]) if score in floor else NONE for score in SCORES]
+            lines.append(_cells(f"floor: {name}", cells, faint=True))
+    _, mode, shots, direction = key
+    for row in published.published(data_set, mode=mode, shots=shots, direction=direction):
+        cells = [f"{row.scores[score]:.2f}" if score in row.scores else NONE for score in SCORES]
+        lines.append(_cells(f"slides: {row.system}", cells, faint=True))
+    trials = len(first["rank1"]["trials"])
+    return Table(
+        caption=describe(first) + (" (headline)" if is_headline else ""),
+        note=f"{first['queries']:,} queries, {first['gallery']:,} gallery images"
+        + (f"; mean ± standard deviation of {trials} trials" if trials > 1 else ""),
+        header=("", *SCORE_NAMES.values()),
+        rows=tuple(lines),
+    )
+
+
+def describe(row: Row) -> str:
+    """A protocol in words."""
+    mode = "" if row["mode"] == "-" else f", {row['mode']} search"
+    shots = "whole gallery" if row["shots"] is None else f"{row['shots']}-shot"
+    return f"{row['direction'].replace('->', ' → ')}, {row['protocol']} galleries{mode}, {shots}"
+
+
+def camera_table(found: Mapping[tuple[int, int | None], Score], metric: str) -> Table:
+    """Query cameras down, gallery cameras across.
+
+    Args:
+      found: see `cameras.scores`.
+      metric: "rank1" or "mAP".
+    """
+    queries = sorted({query for query, _ in found})
+    galleries = sorted({gallery for _, gallery in found if gallery is not None})
+
+    def cell(query: int, gallery: int | None) -> str:
+        score = found.get((query, gallery))
+        return NONE if score is None else percent(getattr(score, metric))
+
+    return Table(
+        caption=f"{SCORE_NAMES[metric]}, percent",
+        header=("query camera", "queries", "whole gallery", *(f"gallery camera {camera}" for camera in galleries)),
+        rows=tuple(
+            _cells(
+                f"camera {query}", [f"{found[query, None].queries:,}", *(cell(query, g) for g in (None, *galleries))]
+            )
+            for query in queries
+        ),
+    )
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent, as in every table of results."""
+    return f"{100 * fraction:.2f}"
+
+
+def _line(label: str, row: Row, *, strong: bool = False) -> tuple[Cell, ...]:
+    cells = [
+        percent(row[score]["mean"]) + (f" ± {percent(row[score]['std'])}" if len(row[score]["trials"]) > 1 else "")
+        for score in SCORES
+    ]
+    return _cells(label, cells, strong=strong)
+
+
+def _cells(label: str, cells: Iterable[str], *, strong: bool = False, faint: bool = False) -> tuple[Cell, ...]:
+    return tuple(Cell(text, strong=strong, faint=faint) for text in (label, *cells))
+
+
+def _key(row: Row) -> tuple:
+    return tuple(row[field] for field in _PROTOCOL)

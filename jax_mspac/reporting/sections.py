@@ -1,0 +1,287 @@
+"""The sections of a report: what each one shows of a run, and says about it."""
+
+import numpy as np
+
+from jax_mspac.data import regdb, sysu_mm01
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.data.images import read_rgb
+from jax_mspac.metrics.retrieval import cosine_distances
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.progress import METRICS_FILE
+from jax_mspac.reporting import cameras, curves, embedding_map, heatmaps, histograms, rankings, scores, style
+from jax_mspac.reporting.page import Block, Cell, Details, Picture, Ranking, Section, Table, Text
+from jax_mspac.reporting.records import VERSIONS_FILE
+from jax_mspac.reporting.runs import Run, differences, flat
+from jax_mspac.results import JSON_FILE
+from jax_mspac.tables import published
+
+# Queries shown of each kind, and identities of the heat maps.
+QUERIES, PERSONS = 3, 5
+# Queries ranked at a time.
+_BLOCK = 256
+# Data set of the slides -> its name, and what its complete test split holds.
+_SLIDES_SETS = {
+    "sysu_mm01": ("SYSU-MM01", sysu_mm01.EXPECTED_COUNTS["test"]),
+    "regdb": ("RegDB", regdb.EXPECTED_COUNTS["test"]),
+}
+
+
+def results(run: Run, other: Run | None) -> Section:
+    """The tables of every protocol."""
+    blocks: list[Block] = []
+    for which, of in (("", run), ("Second run: ", other)):
+        if of is not None and JSON_FILE in of.records.problems:
+            blocks.append(Text(which + of.records.problems[JSON_FILE], "missing"))
+        elif of is not None and (step := of.records.results.get("step")) != of.step:
+            told = f"the tables are of step {step}, as {JSON_FILE} says; the pictures are of step {of.step}."
+            blocks.append(Text(which + told, "missing"))
+    if run.records.results is None:
+        return Section("results", "Results", tuple(blocks))
+    blocks.append(Text("In percent. mAP is the mean average precision, mINP tells how early the last match comes."))
+    data_set = run.config.data.name
+    blocks += _about_slides(data_set, run.test.image_set)
+    second = other.records.results if other is not None else None
+    tables = scores.tables(run.records.results, second, data_set=data_set)
+    blocks += tables
+    if any("+" in cell.text for table in tables for row in table.rows for cell in row[:1] if cell.text[:4] == "this"):
+        blocks.append(Text("Features with a + are re-ranked at test time: compare them with re-ranked results only."))
+    return Section("results", "Results", tuple(blocks))
+
+
+def _about_slides(data_set: str, image_set: ImageSet) -> list[Text]:
+    """Whether the slides' numbers belong beside a run's."""
+    if data_set not in _SLIDES_SETS:
+        told = "The slides print results on SYSU-MM01 and RegDB only. They say nothing about other data: none is shown."
+        return [Text(told)]
+    name, complete = _SLIDES_SETS[data_set]
+    told = f"Rows called slides are copied from the {published.SOURCE}, for {name}."
+    if data_set == "sysu_mm01":
+        told += " Most published results use the official galleries; seeded ones give somewhat other figures."
+    else:
+        told += " They are means over ten trials, each with a model of its own; this run is one trial."
+    blocks = [Text(told)]
+    expected = sum(complete[f"{modality} images"] for modality in MODALITIES), complete["identities"]
+    if (len(image_set), image_set.num_identities) != expected:
+        told = (
+            f"The test split here holds {len(image_set):,} images of {image_set.num_identities:,} identities, the "
+            f"complete one {expected[0]:,} of {expected[1]:,}: the slides' rows cannot be compared with this run's."
+        )
+        blocks.append(Text(told, "missing"))
+    return blocks
+
+
+def training(run: Run, other: Run | None) -> Section:
+    """Everything that was logged while training."""
+    blocks: list[Block] = []
+    for which, of in (("", run), ("Second run: ", other)):
+        if of is not None and METRICS_FILE in of.records.problems:
+            blocks.append(Text(which + of.records.problems[METRICS_FILE], "missing"))
+    if run.records.curves:
+        drawing = curves.figure(run.records.curves, other.records.curves if other is not None else None)
+        names = ", ".join(name.rstrip("/") for name in curves.panels(run.records.curves))
+        blocks.append(Picture("curves", style.png(drawing), f"Curves over the training steps: {names}."))
+    return Section("training", "Training curves", tuple(blocks))
+
+
+def galleries(run: Run) -> Section:
+    """What the best, the typical and the worst queries found."""
+    image_set, protocol = run.test.image_set, run.test.headline
+    queries = protocol.trials[0].queries
+    # Only the scores of all queries are kept: whole rankings of a large test set would fill the memory.
+    blocks_of_queries = np.split(queries, range(_BLOCK, queries.size, _BLOCK))
+    precision = np.concatenate([_search(run, block).average_precision for block in blocks_of_queries])
+    chosen = rankings.choose(precision, image_set.identities[queries], count=QUERIES)
+    blocks: list[Block] = [
+        Text(
+            "Each query (left of the line) and the first ten gallery images that count, nearest first, in the first "
+            "trial of the headline's protocol, with their cosine distances. Green frame and tick: the query's "
+            "identity. Red frame and cross: another one."
+        )
+    ]
+    if protocol.excluded is not None:
+        blocks.append(
+            Text("Pale grey, dashed frame: excluded by the protocol, shown where it would have ranked; it has no rank.")
+        )
+    titles = {
+        "best": "Best: the highest average precision",
+        "typical": "Typical: average precision nearest to the median",
+        "worst": "Worst: the lowest average precision",
+    }
+    for name, of_kind in chosen.items():
+        if not of_kind:
+            continue
+        blocks.append(Text(titles[name], "heading"))
+        found = _search(run, queries[of_kind])
+        blocks += [_ranking(run, found, i, f"{name}-{i + 1}") for i in range(len(of_kind))]
+    return Section("galleries", "Ranked galleries", tuple(blocks))
+
+
+def _search(run: Run, queries: np.ndarray) -> rankings.Search:
+    """Some queries of the first trial of the headline's protocol."""
+    protocol, ids, cameras_of = run.test.headline, run.test.image_set.identities, run.test.image_set.cameras
+    gallery = protocol.trials[0].gallery
+    excluded = None
+    if protocol.excluded is not None:
+        excluded = protocol.excluded(ids[queries], cameras_of[queries], ids[gallery], cameras_of[gallery])
+    distances = cosine_distances(run.features)(queries, gallery)
+    return rankings.search(distances, queries, gallery, ids[queries][:, None] == ids[gallery][None], excluded)
+
+
+def _ranking(run: Run, found: rankings.Search, query: int, name: str) -> Ranking:
+    image_set = run.test.image_set
+    shown = rankings.places(found, query)
+    position = int(found.queries[query])
+    # As they are stored, before the model's resizing.
+    images = [read_rgb(image_set.images[place.position]) for place in shown]
+    sheet = rankings.strip(read_rgb(image_set.images[position]), images, shown)
+    identity, camera = image_set.identity_names[image_set.identities[position]], image_set.cameras[position]
+    precision = found.average_precision[query]
+    matches = [place.rank for place in shown if place.rank is not None and place.match]
+    alt = f"Query of identity {identity}; matches at ranks {', '.join(map(str, matches)) or 'beyond those shown'}."
+    cells = [("query", *_lines(run, position))]
+    for place in shown:
+        rank = "excluded" if place.rank is None else f"{place.rank} {'✓' if place.match else '✗'} {place.distance:.2f}"
+        cells.append((rank, *_lines(run, place.position)))
+    title = f"{image_set.paths[position]} · identity {identity} · camera {camera} · average precision "
+    return Ranking(
+        Picture(f"ranking-{name}", style.png(sheet), alt), title + f"{scores.percent(precision)} %", tuple(cells)
+    )
+
+
+def _lines(run: Run, position: int) -> tuple[str, str, str]:
+    image_set = run.test.image_set
+    identity = image_set.identity_names[image_set.identities[position]]
+    return identity, f"camera {image_set.cameras[position]}", str(image_set.paths[position])
+
+
+def attention(run: Run, other: Run | None) -> Section:
+    """Heat maps of both runs, and the gates of this one."""
+    image_set = run.test.image_set
+    positions = heatmaps.choose(image_set.identities, image_set.modalities, count=PERSONS)
+    this = run.attention(positions) if positions.size else None
+    if this is None:
+        missing = f"The method {run.config.method} does not tell what it attends to: it has no function `attention`."
+        if not positions.size:
+            missing = "No identity of the test set has an image in both modalities."
+        return Section("attention", "Attention", (Text(missing, "missing"),))
+    modalities = image_set.modalities[positions]
+    titles = [f"{MODALITIES[image_set.modalities[i]]}\ncamera {image_set.cameras[i]}" for i in positions]
+    second = other.attention(positions) if other is not None else None
+    drawing = heatmaps.figure(run.images(positions), titles, this, second)
+    names = [image_set.identity_names[image_set.identities[i]] for i in positions[::2]]
+    gates = (
+        " Spatial gates say where the model looks, at each level of the cascade; all images share the scale of a level."
+        if this.spatial
+        else " This model has no gates."
+    )
+    blocks: list[Block] = [
+        Text(
+            "Activation: the mean over the channels of the squared final feature map, scaled to the range of each "
+            "image. It knows no class, so it can be drawn for any network." + gates
+        ),
+        Picture(
+            "attention",
+            style.png(drawing, dpi=110),
+            "Test images and, below each, heat maps of what the models attend to.",
+            f"Identities, two images each: {', '.join(names)}.",
+        ),
+    ]
+    if this.channel:
+        blocks.append(
+            Picture(
+                "channel-gates",
+                style.png(heatmaps.channel_figure(this, modalities)),
+                "Channel gates of each level, stripe by stripe, for visible and for infrared images.",
+                "Channel gates say what passes: the mean over the images above, stripe by stripe from the top of the "
+                "image, visible above infrared. Where the two rows of a stripe differ, the model uses other "
+                "channels for the other modality.",
+            )
+        )
+    return Section("attention", "Attention", tuple(blocks))
+
+
+def map_of_identities(run: Run, other: Run | None) -> Section:
+    """Test identities in two dimensions."""
+    image_set = run.test.image_set
+    positions = embedding_map.choose(image_set.identities, image_set.modalities)
+    if positions.size < embedding_map.MIN_POINTS:
+        missing = f"The test set has fewer than {embedding_map.MIN_POINTS} images of identities with both modalities."
+        return Section("map", "Map of identities", (Text(missing, "missing"),))
+    maps = {"this run": embedding_map.embed(run.features[positions])}
+    if other is not None:
+        maps["second run"] = embedding_map.embed(other.features[positions])
+    identities = image_set.identities[positions]
+    drawing = embedding_map.figure(maps, identities, image_set.modalities[positions])
+    names = [image_set.identity_names[identity] for identity in np.unique(identities)]
+    legend = ", ".join(f"{number}: {name}" for number, name in enumerate(names, 1))
+    return Section(
+        "map",
+        "Map of identities",
+        (
+            Text(
+                f"{positions.size} images of {len(names)} test identities, chosen with a seed, by t-SNE of the "
+                "embedding. Colour and number are the identity, the shape is the modality. A modality-invariant "
+                "embedding mixes the shapes within a colour. Distances between clusters, and their sizes, mean little "
+                "in such a map."
+            ),
+            Picture("map", style.png(drawing), "Test images as points in the plane.", f"Identities: {legend}."),
+        ),
+    )
+
+
+def distances(run: Run, other: Run | None) -> Section:
+    """Histograms of distances."""
+    image_set = run.test.image_set
+    runs = {"this run": run} | ({"second run": other} if other is not None else {})
+    counted = {
+        title: histograms.counts(of.features, image_set.identities, image_set.modalities) for title, of in runs.items()
+    }
+    pairs = ", ".join(
+        f"{counts.sum():,} {where}-modality {sign}" for (where, sign), counts in counted["this run"].items()
+    )
+    return Section(
+        "distances",
+        "Distances",
+        (
+            Text(
+                "Cosine distances of all pairs of test images, in each modality and between the two. The less the two "
+                "distributions overlap, the better one threshold tells persons apart. The right column is what this "
+                "task searches by."
+            ),
+            Picture("distances", style.png(histograms.figure(counted)), "Histograms of distances.", f"Pairs: {pairs}."),
+        ),
+    )
+
+
+def by_camera(run: Run) -> Section:
+    """Scores of each query camera."""
+    image_set = run.test.image_set
+    found = cameras.scores(cosine_distances(run.features), image_set.identities, image_set.cameras, run.test.headline)
+    text = (
+        "The headline's protocol, split by the camera of the query and of the gallery; means over its trials. A query "
+        "counts where the gallery holds a match, so columns may differ in their queries. A smaller gallery is easier."
+    )
+    return Section(
+        "cameras", "Cameras", (Text(text), scores.camera_table(found, "rank1"), scores.camera_table(found, "mAP"))
+    )
+
+
+def settings(run: Run, other: Run | None) -> Section:
+    """The config and the versions."""
+    blocks: list[Block] = []
+    if other is not None:
+        rows = tuple(tuple(map(Cell, row)) for row in differences(run.config, other.config))
+        header = ("field", "this run", "second run")
+        blocks.append(Table("Settings in which the runs differ", header, rows, "text"))
+    fields = tuple((Cell(f"config.{name}"), Cell(value)) for name, value in flat(run.config).items())
+    blocks.append(Details("All settings of this run", (Table("Config", ("field", "value"), fields, "text"),)))
+    if VERSIONS_FILE in run.records.problems:
+        blocks.append(Text(run.records.problems[VERSIONS_FILE], "missing"))
+    else:
+        versions = tuple((Cell(name), Cell(_listed(value))) for name, value in run.records.versions.items())
+        blocks.append(Table("Versions while training", ("package", "version"), versions, "text"))
+    return Section("settings", "Settings and versions", tuple(blocks))
+
+
+def _listed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,187 @@
+"""Trains every row of a table and prints it beside the slides' numbers.
+
+    python -m jax_mspac.reproduce --table attention --config configs/study.py [--seeds 3] [--workdir DIR]
+
+Rows of the same seed differ in nothing but what the table says. The same command again goes on where it stopped: runs
+that are done are not trained again. In the workdir: table.md, table.csv and table.png, written anew after every run,
+and a run's folder for each row and seed. Fields of the config can be set as for `jax_mspac.main`.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from jax_mspac import config as config_lib
+from jax_mspac import startup
+from jax_mspac.errors import UserError
+from jax_mspac.progress import duration
+from jax_mspac.tables import TABLES, Row, Table, summary
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment that the rows change.")
+TABLE = flags.DEFINE_enum("table", None, list(TABLES), "Which table.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "Runs per row, with seeds counted from config.seed.", lower_bound=1)
+ROWS = flags.DEFINE_multi_string("row", [], "Train this row alone; may be given several times.")
+LIST = flags.DEFINE_bool("list", False, "Print the names of the table's rows, one a line, and do nothing else.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs. Default: runs/<table>-<name of the config file>.")
+
+_SECONDS_FILE = "seconds.json"
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}; settings look like --config.train.steps=100")
+    if TABLE.value is None:
+        raise app.UsageError(f"--table is required: {', '.join(TABLES)}")
+    table = TABLES[TABLE.value]
+    if LIST.value:
+        print("\n".join(row.name for row in table.rows))
+        return
+    if CONFIG.value is None:
+        raise app.UsageError("--config is required, for example --config configs/study.py")
+    startup.quiet_libraries()
+    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
+    workdir = pathlib.Path(WORKDIR.value or f"runs/{table.name}-{name}")
+    try:
+        rows = table.chosen(ROWS.value)
+        if CONFIG.value.train.compilation_cache:
+            startup.cache_compilations()
+        reproduce(table, rows, CONFIG.value, seeds=SEEDS.value, workdir=workdir)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on where this one stopped")
+
+
+def reproduce(table: Table, rows: Sequence[Row], config: ConfigDict, *, seeds: int, workdir: pathlib.Path) -> str:
+    """Trains what is not trained yet and returns the table as Markdown.
+
+    Args:
+      table: which one.
+      rows: those of its rows to train.
+      config: what the rows have in common.
+      seeds: runs per row.
+      workdir: folder of the table; made if it is missing.
+
+    Raises:
+      UserError: a row does not fit the config, before anything is trained; or a run fails.
+    """
+    # All rows get one run before any gets its second.
+    runs = [(row, seed) for seed in range(config.seed, config.seed + seeds) for row in rows]
+    configs = {(row.name, seed): run_config(config, row, seed) for row, seed in runs}
+    # JAX and TensorFlow take seconds to import: --list and a wrong flag answer without them.
+    from jax_mspac import series
+
+    workdir.mkdir(parents=True, exist_ok=True)
+    seconds = _read_seconds(workdir)
+    for number, (row, seed) in enumerate(runs, 1):
+        run, name = configs[row.name, seed], f"{folder_name(row)}/seed_{seed}"
+        if series.finished(run, workdir / name):
+            continue
+        left = _time_left(runs[number - 1 :], seconds)
+        print(f"\n=== run {number} of {len(runs)}: {row.name}, seed {seed}{left}", flush=True)
+        start = time.monotonic()
+        series.train(run, workdir / name)
+        seconds[name] = time.monotonic() - start
+        (workdir / _SECONDS_FILE).write_text(json.dumps(seconds, indent=2) + "\n")
+        _write(table, runs, configs, seconds, workdir)
+    text = _write(table, runs, configs, seconds, workdir)
+    print(f"\n{text}Written to {workdir}: table.md, table.csv, table.png", flush=True)
+    return text
+
+
+def run_config(config: ConfigDict, row: Row, seed: int) -> ConfigDict:
+    """The validated config of one run; neither floors nor evaluations while training, which no table needs.
+
+    Raises:
+      UserError: an impossible setting, named with its row.
+    """
+    from jax_mspac import methods
+
+    config = config.copy_and_resolve_references()
+    config_lib.split_lists(config)
+    config.update_from_flattened_dict({**row.settings, "seed": seed, "eval.floors": False, "eval.every": 0})
+    try:
+        config_lib.validate(config)
+        methods.build(config, num_identities=1)
+    except UserError as error:
+        raise UserError(f"row {row.name}: {error}") from error
+    return config
+
+
+def folder_name(row: Row) -> str:
+    """The name of a row in letters that any file system takes: {1,3,6} -> 1-3-6, +center -> center."""
+    words = "".join(letter if letter.isalnum() or letter in "._" else " " for letter in row.name).split()
+    return "-".join(words)
+
+
+def _write(
+    table: Table,
+    runs: Sequence[tuple[Row, int]],
+    configs: Mapping[tuple[str, int], ConfigDict],
+    seconds: Mapping[str, float],
+    workdir: pathlib.Path,
+) -> str:
+    """Writes the table of the runs that are finished, and returns it as Markdown."""
+    from jax_mspac import results, series
+
+    measured: dict[str, list[dict[str, float]]] = {}
+    headline: dict[str, Any] = {}
+    for row, seed in runs:
+        outcome = series.finished(configs[row.name, seed], workdir / folder_name(row) / f"seed_{seed}")
+        if outcome:
+            headline = outcome["rows"][outcome["headline"]]
+            scores = {score: headline[score]["mean"] for score in results.SCORES}
+            measured.setdefault(row.name, []).append(scores)
+    notes = [_size(configs[runs[0][0].name, runs[0][1]]), _protocol(headline)]
+    if all(f"{folder_name(row)}/seed_{seed}" in seconds for row, seed in runs):
+        total = sum(seconds[f"{folder_name(row)}/seed_{seed}"] for row, seed in runs)
+        notes.append(f"{len(runs)} runs took {total / 60:.0f} minutes.")
+    text = summary.markdown(table, measured, notes)
+    (workdir / "table.md").write_text(text)
+    (workdir / "table.csv").write_text(summary.comma_separated(table, measured))
+    summary.bar_chart(table, measured, workdir / "table.png")
+    return text
+
+
+def _time_left(runs: Sequence[tuple[Row, int]], seconds: Mapping[str, float]) -> str:
+    """Of the runs that are not done: each as long as the last run of its row, or the mean of all runs."""
+    if not seconds:
+        return ""
+    average = sum(seconds.values()) / len(seconds)
+    of_row = {name.partition("/")[0]: value for name, value in seconds.items()}
+    left = [row for row, seed in runs if f"{folder_name(row)}/seed_{seed}" not in seconds]
+    return f", about {duration(sum(of_row.get(folder_name(row), average) for row in left))} left"
+
+
+def _read_seconds(workdir: pathlib.Path) -> dict[str, float]:
+    """How long the finished runs took, by folder; a damaged file costs the estimate and nothing else."""
+    try:
+        return dict(json.loads((workdir / _SECONDS_FILE).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+
+
+def _size(config: ConfigDict) -> str:
+    """What was trained, for a reader who compares tables."""
+    data, model, batch, train = config.data, config.model, config.batch, config.train
+    return (
+        f"{data.name} data; {model.backbone}, width {model.width}, images {data.height}x{data.width}, {train.steps} "
+        f"steps of {batch.identities} identities x ({batch.visible} visible + {batch.infrared} infrared) images."
+    )
+
+
+def _protocol(row: Mapping[str, Any]) -> str:
+    """The search that the scores are of."""
+    shots = "whole gallery" if row["shots"] is None else f"{row['shots']}-shot"
+    mode = "" if row["mode"] == "-" else f"{row['mode']}, "
+    return f"{row['protocol']} protocol, {mode}{shots}, {row['direction']}, feature {row['feature']}; last step."
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=startup.parse_flags)

@@ -1,0 +1,8 @@
+"""Tables of runs, by name: the slides' ablations, and what they leave open."""
+
+from jax_mspac.tables import attention, losses, mecen, parts, readings
+from jax_mspac.tables.base import Row, Table
+
+TABLES: dict[str, Table] = {module.TABLE.name: module.TABLE for module in (attention, parts, mecen, readings, losses)}
+
+__all__ = ["TABLES", "Row", "Table"]

@@ -1,0 +1,114 @@
+"""A table is trained, interrupted, continued and written, on a tiny tree."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_tables import NAMES
+from trees import draw_folder_tree
+
+from jax_mspac import config as config_lib
+from jax_mspac import reproduce, series
+from jax_mspac.errors import UserError
+from jax_mspac.tables import TABLES
+
+ROOT = pathlib.Path(__file__).parents[1]
+TABLE = TABLES["mecen"]
+ROWS = TABLE.chosen(["MSPAC+gid", "+exp"])
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("data")
+    draw_folder_tree(tmp_path / "tree", identities=[f"person {i}" for i in range(9)], images=2)
+    config = config_lib.default_config()
+    config.data.name, config.data.source = "folder", str(tmp_path / "tree")
+    config.data.data_dir = str(tmp_path / "tfds")
+    config.data.height, config.data.width = 96, 16
+    config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
+    config.model.width, config.train.steps, config.eval.trials = 4, 1, 2
+    return config
+
+
+@pytest.fixture(scope="module")
+def reproduced(config, tmp_path_factory):
+    """(workdir, Markdown) of two rows with two seeds, interrupted in the third of the four runs."""
+    workdir, runs, train = tmp_path_factory.mktemp("table"), [], series.train
+
+    def interrupted(run, folder):
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        runs.append(folder)
+        return train(run, folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(series, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            reproduce.reproduce(TABLE, ROWS, config, seeds=2, workdir=workdir)
+    # The rows with one seed each are there already.
+    assert "| +exp      | 1     |" in (workdir / "table.md").read_text()
+    kept = {folder: (folder / "results.json").stat().st_mtime_ns for folder in runs}
+    text = reproduce.reproduce(TABLE, ROWS, config, seeds=2, workdir=workdir)
+    assert kept == {folder: (folder / "results.json").stat().st_mtime_ns for folder in runs}
+    return workdir, text
+
+
+def test_table_is_the_mean_of_its_runs(reproduced):
+    workdir, text = reproduced
+    assert (workdir / "table.md").read_text() == text
+    for row in ROWS:
+        scores = []
+        for seed in (0, 1):
+            outcome = json.loads((workdir / reproduce.folder_name(row) / f"seed_{seed}" / "results.json").read_text())
+            scores.append(100 * outcome["rows"][outcome["headline"]]["mAP"]["mean"])
+        line = next(line for line in text.splitlines() if line.startswith(f"| {row.name} "))
+        assert f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}" in line
+        assert f"{row.slides['mAP']:.2f}" in line
+    assert "resnet18, width 4, images 96x16, 1 steps" in text and "4 runs took" in text
+    assert (workdir / "table.csv").read_text().count("\n") == 5
+    assert (workdir / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_finished_table_trains_nothing_and_other_settings_are_refused(reproduced, config, monkeypatch):
+    workdir, text = reproduced
+    other = config.copy_and_resolve_references()
+    other.optimizer.learning_rate = 0.01
+    with pytest.raises(UserError, match="learning_rate was 0.1, now 0.01"):
+        reproduce.reproduce(TABLE, ROWS, other, seeds=1, workdir=workdir)
+    monkeypatch.setattr(series, "train", lambda *_: pytest.fail("a run was trained again"))
+    assert reproduce.reproduce(TABLE, ROWS, config, seeds=2, workdir=workdir) == text
+
+
+def test_a_row_that_does_not_fit_is_refused_before_anything_is_trained(config, tmp_path):
+    unfit = config.copy_and_resolve_references()
+    unfit.data.height = 80
+    with pytest.raises(UserError, match=r"row MSPAC\+gid.*96"):
+        reproduce.reproduce(TABLE, ROWS, unfit, seeds=1, workdir=tmp_path / "table")
+    assert not (tmp_path / "table").exists()
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "jax_mspac.reproduce", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
+
+
+@pytest.mark.parametrize("table", list(NAMES))
+def test_list_prints_the_rows_one_a_line(table):
+    done = command("--table", table, "--list")
+    assert done.returncode == 0 and done.stdout.splitlines() == NAMES[table]
+
+
+def test_mistakes_end_with_one_line():
+    for arguments, expected in (
+        ([], "--table is required"),
+        (["--table", "mecen"], "--config is required"),
+        (["--table", "mecen", "--config", "configs/study.py", "--row", "+exq"], "no row +exq; its rows are MSPAC+gid"),
+        (["--table", "mecen", "--config", "configs/study.py", "--config.train.step=1"], "there is no such setting"),
+    ):
+        done = command(*arguments)
+        assert done.returncode != 0 and expected in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
