@@ -7,11 +7,13 @@ it gives the items with commas: --config.data.train_splits=train,val.
 
 import itertools
 import json
+import math
 import os
 from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
+from jax_mspac import fields
 from jax_mspac.errors import UserError
 
 # Name of the resolved config in the workdir.
@@ -35,6 +37,7 @@ def default_config() -> ConfigDict:
     config.data.height = 96  # pixels
     config.data.width = 48
     config.data.train_splits = ("train",)  # ("train", "val") trains on the validation identities too
+    config.data.skip_bad_images = False  # leave out, and count, images that cannot be read; False: refuse the set
 
     config.batch = ConfigDict()  # identities x (visible + infrared) images per step, over all devices
     config.batch.identities = 8
@@ -98,6 +101,7 @@ def default_config() -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 400
     config.train.log_every = 10  # steps between progress lines
+    config.train.skip_nonfinite = 0  # steps with a loss or gradient that is not finite to leave out before it stops
     config.train.compilation_cache = True  # keep compiled programs in a folder of this user
 
     config.checkpoint = ConfigDict()
@@ -149,7 +153,9 @@ def validate(config: ConfigDict) -> None:
     Raises:
       UserError: lists every field with an impossible value, the value, and what is possible.
     """
-    problems = []
+    problems = fields.problems(config, default_config())
+    if problems:  # the values of such fields cannot be looked at
+        raise UserError("impossible settings:\n" + "\n".join(problems))
 
     def expect(field: str, ok: bool, expected: str) -> None:
         if not ok:
@@ -161,6 +167,7 @@ def validate(config: ConfigDict) -> None:
     def one_of(field: str, value: str, *choices: str) -> None:
         expect(field, value in choices, " or ".join(repr(choice) for choice in choices))
 
+    expect("seed", 0 <= config.seed < 2**32, "0 to 4294967295")
     for field, value in (
         ("data.height", config.data.height),
         ("data.width", config.data.width),
@@ -189,7 +196,11 @@ def validate(config: ConfigDict) -> None:
     expect("model.attention_kernel", config.model.attention_kernel % 2 == 1, "an odd size")
     expect("model.embedding_dim", config.model.embedding_dim >= 0, "0 (none) or more")
     parts = config.model.parts
-    expect("model.parts", all(isinstance(n, int) and n >= 1 for n in parts), "numbers of stripes, such as (6, 3, 1)")
+    rows = -(-config.data.height // (32 if config.model.last_stride == 2 else 16))
+    heights = f"the {rows} rows that data.height {config.data.height} leaves"
+    expect("model.parts", all(n >= 1 and rows % n == 0 for n in parts), f"numbers that divide {heights}, or ()")
+    divides = config.loss.identity != "part" or rows % max(config.model.stripes, 1) == 0
+    expect("model.stripes", divides, f"a number that divides {heights}")
     one_of("model.attention_form", config.model.attention_form, "mask", "literal")
     one_of("model.pooling", config.model.pooling, "average", "gem")
     one_of("model.dtype", config.model.dtype, "float32", "bfloat16")
@@ -201,7 +212,19 @@ def validate(config: ConfigDict) -> None:
     one_of("loss.triplet.kind", config.loss.triplet.kind, "none", "batch_hard", "weighted_regularized")
     one_of("optimizer.name", config.optimizer.name, "sgd", "adamw")
     one_of("optimizer.schedule", config.optimizer.schedule, "constant", "step", "cosine")
-    expect("optimizer.learning_rate", config.optimizer.learning_rate > 0, "a positive number")
+    expect("optimizer.learning_rate", 0 < config.optimizer.learning_rate < math.inf, "a positive number")
+    for field in ("backbone_factor", "centers_factor", "weight_decay", "clip_norm"):
+        expect(f"optimizer.{field}", 0 <= config.optimizer[field] < math.inf, "0 or a positive number")
+    for name in ("mecen", "hetero_center", "triplet"):
+        weight, margin = config.loss[name].weight, config.loss[name].margin
+        expect(f"loss.{name}.weight", 0 <= weight < math.inf, "0 (not used) or a positive number")
+        expect(f"loss.{name}.margin", 0 <= margin < math.inf, "0 or a positive number")
+    expect("loss.label_smoothing", 0 <= config.loss.label_smoothing < 1, "a fraction from 0 to below 1")
+    expect("optimizer.momentum", 0 <= config.optimizer.momentum < 1, "a fraction from 0 to below 1")
+    milestones = config.optimizer.milestones
+    rising = all(0 < early < late <= 1 for early, late in itertools.pairwise((*milestones, 1.0)))
+    expect("optimizer.milestones", rising, "rising fractions of train.steps between 0 and 1")
+    expect("train.skip_nonfinite", config.train.skip_nonfinite >= 0, "0 (stop at the first) or more steps")
     expect("optimizer.warmup", 0.0 <= config.optimizer.warmup < 1.0, "a fraction of train.steps from 0 to below 1")
     one_of("eval.feature", config.eval.feature, "before_neck", "after_neck")
     reranking = "k_reciprocal", "gallery_affinity"
@@ -241,15 +264,19 @@ def load(path: str | os.PathLike) -> ConfigDict:
     """
     try:
         with open(path) as file:
-            fields = json.load(file)
+            values = json.load(file)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: is this the --workdir of a training run?") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file: {error}") from None
     # Fields that are younger than the run have their defaults, as they had in effect then.
     config = default_config()
-    with config.unlocked():
-        config.update(_tuples(fields))
+    try:
+        with config.unlocked():
+            config.update(_tuples(values))
+    # Whatever the library makes of values of another type.
+    except Exception as error:
+        raise UserError(f"{path} is not the config of a run ({error}); copy it again from where it came from") from None
     return config
 
 

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
-from jax_mspac import methods, parallel, results
+from jax_mspac import distributed, methods, parallel, results
 from jax_mspac.checkpoints import FOLDER, Checkpoints
 from jax_mspac.data import datasets
 from jax_mspac.evaluator import Embed, Evaluator, compiled_embed
@@ -32,18 +32,20 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     Raises:
       UserError: there is no such run, checkpoint or data.
     """
+    distributed.check_shared(workdir)
     trained = config_lib.load(workdir / config_lib.FILE)
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.update({name: trained[name] for name in ("method", "model", "loss")})
         config.data.update({name: trained.data[name] for name in ("height", "width")})
     method = methods.build(config, num_identities=1)  # the classes matter to training alone
-    with Checkpoints(workdir / FOLDER) as checkpoints:
-        step = checkpoints.find(config.eval.checkpoint)
+    with Checkpoints(workdir / FOLDER, read_only=True) as checkpoints:
         like = jax.eval_shape(method.init, jax.random.key(0)).variables
-        variables = parallel.replicate(checkpoints.restore_variables(step, like))
-    builder = datasets.prepared(config.data)
+        step, variables = checkpoints.find_variables(config.eval.checkpoint, like)
+    variables = parallel.replicate(variables)
+    builder = distributed.in_turn(lambda: datasets.prepared(config.data))
     test = Evaluator(datasets.load(builder, ("test",)), config)
+    distributed.check_same("the test images", test.image_set.images)
     embed = compiled_embed(method, flip=config.eval.flip)
     return report(config, workdir, test, embed, variables, step=step, notes=datasets.notes(builder))
 
@@ -63,7 +65,8 @@ def report(
     outcome = {"step": step, "eval": settings, "notes": notes, **test.evaluate(embed, variables)}
     if config.eval.floors:
         outcome["floors"] = _saved_floors(test, workdir) or measure_floors(test, workdir)
-    results.write(outcome, workdir)
+    if distributed.is_main():
+        results.write(outcome, workdir)
     print(f"\nResults of step {step}, in percent:\n\n{results.markdown(outcome)}", flush=True)
     print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
     return outcome
@@ -78,10 +81,11 @@ def measure_floors(test: Evaluator, workdir: pathlib.Path, **features: Any) -> F
       **features: further floors by name: [N, D] each, in the order of the test set.
     """
     floors = test.floors() | {name: test.floor(values) for name, values in features.items()}
-    path = workdir / FLOORS_FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"of": test.fingerprint, "floors": floors}, indent=2) + "\n")
-    partial.replace(path)
+    if distributed.is_main():
+        path = workdir / FLOORS_FILE
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps({"of": test.fingerprint, "floors": floors}, indent=2) + "\n")
+        partial.replace(path)
     text = ", ".join(f"{name} {100 * s['rank1']:.1f} / {100 * s['mAP']:.1f}" for name, s in floors.items())
     print(f"floors on the test split (rank-1 / mAP, percent): {text}", flush=True)
     return floors

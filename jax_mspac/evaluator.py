@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import floors, parallel
+from jax_mspac import distributed, floors, parallel
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.methods.base import Method
@@ -77,13 +77,14 @@ class Evaluator:
         return rows
 
     def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
-        """Feature name -> float32 [N, D] in the order of the image set."""
+        """Feature name -> float32 [N, D] in the order of the image set; each process embeds a share of it."""
         features: dict[str, np.ndarray] = {}
         for number, modality in enumerate(MODALITIES):
             positions = np.flatnonzero(self.image_set.modalities == number)
-            batches = [embed(variables, images, modality) for images in self._images(positions)]
+            own = self._images(distributed.share(positions))
+            batches = [embed(variables, images, modality) for images in own]
             for name in batches[0] if batches else ():
-                values = np.concatenate([batch[name] for batch in batches])
+                values = distributed.gathered(np.concatenate([batch[name] for batch in batches]))[: len(positions)]
                 whole = features.setdefault(name, np.zeros((len(self.image_set), values.shape[1]), np.float32))
                 whole[positions] = values
         return features

@@ -92,7 +92,7 @@ def load(workdir: str | pathlib.Path, checkpoint: str = "latest") -> Model:
         raise UserError(f"{workdir} holds several runs ({names}); load one of them, such as {runs[0]}")
     config = config_lib.load(workdir / config_lib.FILE)
     method = methods.build(config, num_identities=1)  # the classes matter to training alone
-    with Checkpoints(workdir / FOLDER) as checkpoints:
-        step = checkpoints.find(str(checkpoint))
+    with Checkpoints(workdir / FOLDER, read_only=True) as checkpoints:
         like = jax.eval_shape(method.init, jax.random.key(0)).variables
-        return Model(config, step, checkpoints.restore_variables(step, like), method)
+        step, variables = checkpoints.find_variables(str(checkpoint), like)
+    return Model(config, step, variables, method)

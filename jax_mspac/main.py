@@ -4,18 +4,19 @@ Scores features of any origin by the protocols of a data set, see `jax_mspac.sco
 python -m jax_mspac.main --config configs/sysu.py --mode score --features FILE.npz [--workdir DIR].
 
 Every field of the config can be set on the command line, for example --config.train.steps=100. The same command again
-resumes where it stopped.
+resumes where it stopped. SIGTERM or SIGINT (Ctrl-C) saves the state and ends with status 75: see docs/reliability.md.
+On several hosts it runs on each, with --distributed: see launch/.
 """
 
 import pathlib
-import sys
+from collections.abc import Mapping
+from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
 from jax_mspac import startup
-from jax_mspac.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
 WORKDIR = flags.DEFINE_string(
@@ -23,6 +24,15 @@ WORKDIR = flags.DEFINE_string(
 )
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "score"], "What to do.")
 FEATURES = flags.DEFINE_string("features", None, "Of --mode score: the .npz file to score, see jax_mspac/score.py.")
+
+DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Join the other processes that Slurm, Cloud TPU, GKE, Open MPI or Kubernetes started."
+)
+COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT of process 0, where --distributed knows nothing of how they were started."
+)
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator_address: how many there are.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator_address: which of them this is, from 0.")
 
 
 def main(argv: list[str]) -> None:
@@ -32,18 +42,40 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config is required, for example --config configs/demo.py")
     if (MODE.value == "score") != (FEATURES.value is not None):
         raise app.UsageError("--mode score and --features FILE.npz need each other")
+    processes = {
+        "detect": DISTRIBUTED.value,
+        "coordinator_address": COORDINATOR.value,
+        "num_processes": NUM_PROCESSES.value,
+        "process_id": PROCESS_ID.value,
+    }
+    if MODE.value == "score" and any(value not in (None, False) for value in processes.values()):
+        raise app.UsageError("--mode score runs in one process, without --distributed and its like")
     startup.quiet_libraries()
     features = pathlib.Path(FEATURES.value) if FEATURES.value else None
     config_file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     name = f"score-{features.stem}" if features else config_file.stem
-    try:
-        run(CONFIG.value, pathlib.Path(WORKDIR.value or f"runs/{name}"), MODE.value, features=features)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    with startup.command():
+        workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+        run(CONFIG.value, workdir, MODE.value, features=features, processes=processes)
 
 
-def run(config: ConfigDict, workdir: pathlib.Path, mode: str, *, features: pathlib.Path | None = None) -> None:
-    """Validates the config and does what `mode` says; `features` is what "score" scores."""
+def run(
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    mode: str,
+    *,
+    features: pathlib.Path | None = None,
+    processes: Mapping[str, Any] | None = None,
+) -> None:
+    """Validates the config and does what `mode` says.
+
+    Args:
+      config: of the run.
+      workdir: folder of the run.
+      mode: as the flag.
+      features: what "score" scores.
+      processes: arguments of `distributed.joined`.
+    """
     config_lib.split_lists(config)
     config_lib.validate(config)
     if mode == "score":
@@ -54,11 +86,16 @@ def run(config: ConfigDict, workdir: pathlib.Path, mode: str, *, features: pathl
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
     if config.train.compilation_cache:
         startup.cache_compilations()
-    from jax_mspac import series
+    from jax_mspac import distributed
 
-    # One run or several, as the config says.
-    (series.train if mode == "train" else series.evaluate)(config, workdir)
+    with distributed.joined(**(processes or {})):
+        from jax_mspac import series
+        from jax_mspac.workdir import explained
+
+        # One run or several, as the config says.
+        with explained(workdir):
+            (series.train if mode == "train" else series.evaluate)(config, workdir)
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=startup.parse_flags)
+    startup.run(main, flags_parser=startup.parse_flags)

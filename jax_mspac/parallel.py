@@ -62,7 +62,8 @@ def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = No
         nonlocal capacity
         capacity = max(capacity, -(-len(images) // count) * count)
         padding = [(0, capacity - len(images))] + [(0, 0)] * (images.ndim - 1)
-        features = compiled(variables, np.pad(images, padding))
+        # Put there explicitly: of several processes each has images of its own.
+        features = compiled(variables, jax.device_put(np.pad(images, padding), split))
         return jax.tree.map(lambda x: np.asarray(x)[: len(images)], features)
 
     return run

@@ -7,7 +7,7 @@ and started again at any time.
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
@@ -27,6 +27,9 @@ SOURCE = flags.DEFINE_string("source", None, "The folder with the original image
 DATA_DIR = flags.DEFINE_string(
     "data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets."
 )
+SKIP_BAD_IMAGES = flags.DEFINE_bool(
+    "skip_bad_images", False, "Leave out images that cannot be read, and count them, where the set would be refused."
+)
 
 # One row of the table: split, part of it, found and expected images, found and expected identities.
 Row = tuple[str, str, int, int | None, int, int | None]
@@ -38,15 +41,11 @@ def main(argv: list[str]) -> None:
     if not DATASET.value or not SOURCE.value:
         raise app.UsageError("--dataset and --source are required")
     startup.quiet_libraries()
-    try:
-        prepare(DATASET.value, source=SOURCE.value, data_dir=DATA_DIR.value)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing is kept of an unfinished set; the same command starts again")
+    with startup.command("nothing is kept of an unfinished set; the same command starts again"):
+        prepare(DATASET.value, source=SOURCE.value, data_dir=DATA_DIR.value, skip_bad_images=SKIP_BAD_IMAGES.value)
 
 
-def prepare(dataset: str, *, source: str, data_dir: str) -> None:
+def prepare(dataset: str, *, source: str, data_dir: str, skip_bad_images: bool = False) -> None:
     """Prints what was found against what is expected, then writes the TFDS set unless it is there already.
 
     RegDB has one set per trial; their table is printed again only where it differs.
@@ -55,6 +54,7 @@ def prepare(dataset: str, *, source: str, data_dir: str) -> None:
       dataset: a name of `CONFIGS`.
       source: the folder with the original images.
       data_dir: where TFDS keeps prepared sets, or "" for its default.
+      skip_bad_images: leave out images that cannot be read.
 
     Raises:
       UserError: the source is missing or damaged.
@@ -66,7 +66,8 @@ def prepare(dataset: str, *, source: str, data_dir: str) -> None:
 
     shown, errors = None, []
     for options in _sets_of(dataset):
-        builder = datasets.DATASETS[dataset](source=source, data_dir=data_dir or None, **options)
+        options |= {"source": source, "skip_bad_images": skip_bad_images}
+        builder = datasets.DATASETS[dataset](data_dir=data_dir or None, **options)
         rows = compare(splits_of(builder), _expected(dataset))
         described, alike = builder.builder_config.description, rows == shown
         if not alike:
@@ -77,15 +78,18 @@ def prepare(dataset: str, *, source: str, data_dir: str) -> None:
         state = "already prepared" if builder.is_prepared() else "prepared"
         sys.stdout.flush()  # before the progress bars, which go to stderr
         try:
-            datasets.prepared(ConfigDict({"name": dataset, "source": source, "data_dir": data_dir, **options}))
+            builder = datasets.prepared(ConfigDict({"name": dataset, "data_dir": data_dir, **options}))
         except UserError as error:
             errors.append(str(error))
             continue
         print(f"{state}: {builder.data_path}" + (f" ({described}: the same counts)" if alike else ""))
+        for note in datasets.notes(builder):
+            print(note)
     if errors:
         # What is wrong with the images is wrong in every set.
         raise UserError("\n".join(dict.fromkeys("\n".join(errors).splitlines())))
     moved = f" --config.data.data_dir={shlex.quote(data_dir)}" if data_dir else ""
+    moved += " --config.data.skip_bad_images=True" if skip_bad_images else ""
     config = f"configs/{CONFIGS[dataset]}.py"
     print(f"To train: python -m jax_mspac.main --config {config} --config.data.source={shlex.quote(source)}{moved}")
 
@@ -165,7 +169,7 @@ def _expected(dataset: str) -> Mapping[str, Mapping[str, int]]:
     return modules[dataset].EXPECTED_COUNTS if dataset in modules else {}
 
 
-def _sets_of(dataset: str) -> list[dict[str, int]]:
+def _sets_of(dataset: str) -> list[dict[str, Any]]:
     """Options of the sets that the config of a data set trains on."""
     from jax_mspac.data import regdb
 
@@ -181,4 +185,4 @@ def _remarks(dataset: str, rows: Iterable[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    startup.run(main)

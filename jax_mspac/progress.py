@@ -19,17 +19,36 @@ class MetricsLog:
     A run that resumes at `start` drops what an interrupted run wrote after its last checkpoint, so that each step
     stands once. TensorBoard's files cannot be cut, so they are written again from metrics.jsonl.
 
+    Attributes:
+      last: the last entry that was there, or nothing.
+
     Args:
       workdir: folder of the run.
       start: entries of later steps are dropped.
+      missed: scalars that belong to the entry of `start` and came too late for it.
+      read_only: write nothing, because another process of the run does.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, start: int):
+    def __init__(
+        self,
+        workdir: str | os.PathLike,
+        *,
+        start: int,
+        missed: Mapping[str, float] | None = None,
+        read_only: bool = False,
+    ):
+        path = pathlib.Path(workdir) / METRICS_FILE
+        kept = [line for line in _lines(path) if line["step"] <= start]
+        if missed:
+            before = kept.pop() if kept and kept[-1]["step"] == start else {"step": start}
+            kept.append({**before, **missed})
+        self.last: dict[str, float] = kept[-1] if kept else {}
+        self._read_only = read_only
+        if read_only:
+            return
         # It imports TensorFlow where there is one, which takes seconds.
         from tensorboard.summary import Writer
 
-        path = pathlib.Path(workdir) / METRICS_FILE
-        kept = [line for line in _lines(path) if line["step"] <= start]
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
         os.replace(partial, path)
@@ -44,11 +63,14 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-        self._writer.close()
+        if not self._read_only:
+            self._file.close()
+            self._writer.close()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Records the scalars of a step; they are on disk when this returns."""
+        if self._read_only:
+            return
         line = {"step": step, **{name: float(value) for name, value in scalars.items()}}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -64,11 +86,13 @@ def _lines(path: pathlib.Path) -> list[dict]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
-            lines.append(json.loads(text))
-        except ValueError:  # the line that an interruption cut short
-            break
+            line = json.loads(text)
+        except (ValueError, RecursionError):  # the line that an interruption cut short
+            continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
     return lines
 
 
@@ -111,7 +135,7 @@ class ProgressLine:
         )
         return rate * self._images_per_step
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Ends the line, so that something else can be printed."""
         if self._width:
             print(flush=True)

@@ -6,7 +6,6 @@ settings. A second run on the same data (--against), such as a baseline, is draw
 """
 
 import pathlib
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ def main(argv: list[str]) -> None:
     startup.quiet_libraries()
     workdir = pathlib.Path(WORKDIR.value)
     locations = {"source": SOURCE.value, "data_dir": DATA_DIR.value}
-    try:
+    with startup.command("the same command starts again"):
         saved = workdir / config_lib.FILE
         if saved.exists() and config_lib.load(saved).train.compilation_cache:
             startup.cache_compilations()
@@ -53,8 +52,6 @@ def main(argv: list[str]) -> None:
             checkpoint=CHECKPOINT.value,
             locations={name: value for name, value in locations.items() if value is not None},
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
 
 
 def report(
@@ -152,4 +149,4 @@ def _figures(run: "Run", other: "Run | None") -> tuple[tuple[str, str], ...]:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=startup.parse_flags)
+    startup.run(main, flags_parser=startup.parse_flags)

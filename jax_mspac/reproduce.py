@@ -9,7 +9,6 @@ and a run's folder for each row and seed. Fields of the config can be set as for
 
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,15 +46,11 @@ def main(argv: list[str]) -> None:
     startup.quiet_libraries()
     name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
     workdir = pathlib.Path(WORKDIR.value or f"runs/{table.name}-{name}")
-    try:
+    with startup.command():
         rows = table.chosen(ROWS.value)
         if CONFIG.value.train.compilation_cache:
             startup.cache_compilations()
         reproduce(table, rows, CONFIG.value, seeds=SEEDS.value, workdir=workdir)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where this one stopped")
 
 
 def reproduce(table: Table, rows: Sequence[Row], config: ConfigDict, *, seeds: int, workdir: pathlib.Path) -> str:
@@ -184,4 +179,4 @@ def _protocol(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=startup.parse_flags)
+    startup.run(main, flags_parser=startup.parse_flags)

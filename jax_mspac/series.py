@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
-from jax_mspac import results
+from jax_mspac import distributed, results
 from jax_mspac.checkpoints import FOLDER
 from jax_mspac.data import regdb
 from jax_mspac.errors import UserError
@@ -76,13 +76,14 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     if not parts:
         return train_run(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    config_lib.save(config, workdir / config_lib.FILE)
+    if distributed.is_main():
+        config_lib.save(config, workdir / config_lib.FILE)
     done = {name: outcome for name, part in parts.items() if (outcome := finished(part, workdir / name))}
     if done:
         print(f"finished already: {', '.join(done)}", flush=True)
     waiting, seconds = [name for name in parts if name not in done], []
     for position, name in enumerate(waiting):
-        if done:
+        if done and distributed.is_main():
             results.write(average(done, parts), workdir)
         left = len(waiting) - position
         time_left = f", about {duration(left * float(np.mean(seconds)))}" if seconds else ""
@@ -181,7 +182,8 @@ def _notes(outcomes: Sequence[Mapping[str, Any]], present: Sequence[str], names:
 
 
 def _report(outcome: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
-    results.write(outcome, workdir)
+    if distributed.is_main():
+        results.write(outcome, workdir)
     print(f"\nResults of {workdir}, in percent:\n\n{results.markdown(outcome)}", flush=True)
     print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
     return outcome

@@ -2,31 +2,26 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import json
 import os
 import pathlib
-import platform
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import config as config_lib
-from jax_mspac import evaluate, methods, parallel, pretrained, results
+from jax_mspac import distributed, evaluate, interruption, methods, parallel, pretrained, results
+from jax_mspac import workdir as workdir_lib
 from jax_mspac.checkpoints import FOLDER, Checkpoints
 from jax_mspac.data import datasets
 from jax_mspac.data.input import training_batches
 from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.errors import UserError
 from jax_mspac.evaluator import Embed, Evaluator, compiled_embed
+from jax_mspac.finite import Watch, guarded
 from jax_mspac.methods.base import Batch, Method, State
 from jax_mspac.progress import MetricsLog, ProgressLine
 
-VERSIONS_FILE = "versions.json"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow-datasets", "numpy")
 # Steps of training-mode forward passes that settle BatchNorm statistics of loaded weights: 0.9 ** 30 is 4 %.
 _SETTLING_STEPS = 30
 
@@ -43,15 +38,22 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
     Raises:
       UserError: the data, the config or the workdir do not allow the run.
+      Interrupted: a signal asked to stop; the state is saved.
     """
     if config.batch.identities % jax.device_count():
         raise UserError(
             f"config.batch.identities is {config.batch.identities}, which {jax.device_count()} devices cannot share "
             f"equally; make it a multiple of {jax.device_count()}"
         )
-    workdir = _open_workdir(config, workdir)
-    builder = datasets.prepared(config.data)
+    with workdir_lib.opened(config, workdir) as folder:
+        distributed.check_shared(folder)
+        return _train(config, folder)
+
+
+def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    builder = distributed.in_turn(lambda: datasets.prepared(config.data))
     train_set = datasets.load(builder, tuple(config.data.train_splits))
+    distributed.check_same("the training images", train_set.images)
     sampler = IdentitySampler(
         train_set,
         seed=config.seed,
@@ -61,8 +63,10 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     method = methods.build(config, num_identities=train_set.num_identities)
     embed = compiled_embed(method, flip=config.eval.flip)
     test = Evaluator(datasets.load(builder, ("test",)), config)
+    distributed.check_same("the test images", test.image_set.images)
     monitor = _monitor(config, builder, test) if config.eval.every else None
-    loop = _Loop(config, method, sampler, parallel.data_parallel(method.update))
+    update = guarded(method.update, skip=config.train.skip_nonfinite > 0)
+    loop = _Loop(config, method, sampler, parallel.data_parallel(update))
     print(
         f"{len(train_set)} training images of {train_set.num_identities} identities, "
         f"{len(test.image_set)} test images of {test.image_set.num_identities}; "
@@ -71,15 +75,21 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     )
 
     with Checkpoints(workdir / FOLDER, keep=config.checkpoint.keep) as checkpoints:
+        missed: dict[str, float] = {}
         if checkpoints.steps:
             like = jax.eval_shape(method.init, jax.random.key(0))
-            state = checkpoints.restore(checkpoints.steps[-1], like)
+            state = checkpoints.restore_latest(like)
             print(f"resuming from the checkpoint of step {state.step}", flush=True)
+            if monitor and not checkpoints.evaluated(int(state.step)):
+                missed = loop.scores(state, monitor, embed)
         else:
             state = initial_state(config, method)
             if config.eval.floors:
                 _measure_floors(loop, state, test, embed, workdir)
-        with MetricsLog(workdir, start=int(state.step)) as log:
+        main = distributed.is_main()
+        with MetricsLog(workdir, start=int(state.step), missed=missed, read_only=not main) as log:
+            if missed:
+                checkpoints.save(state, score=_rank(missed, monitor))
             state = loop.run(state, checkpoints, log, monitor, embed)
     return evaluate.report(
         config, workdir, test, embed, _local(state.variables), step=int(state.step), notes=datasets.notes(builder)
@@ -145,57 +155,62 @@ class _Loop:
             images_per_step=self.sampler.batch_size,
             images_per_epoch=len(self.sampler.image_set),
         )
-        waiting = None
-        for step, batch in enumerate(self.batches(start, steps), start + 1):
-            state, metrics = self.update(state, parallel.shard(batch))
-            if waiting:
-                before, scalars = waiting[0], self._fetch(*waiting)
-                if before % config.train.log_every == 0:
-                    log.write(before, scalars | {"images_per_second": line.show(before, scalars)})
-            waiting = (step, metrics, batch)
-            if step == start + 1:
-                jax.block_until_ready(metrics)
-                line.restart(step)
-            evaluates = monitor is not None and step % config.eval.every == 0
-            if evaluates or step % config.checkpoint.every == 0 or step == steps:
-                scalars, waiting = self._fetch(*waiting), None
-                scalars["images_per_second"] = line.show(step, scalars)
-                score = None
-                if evaluates:
-                    line.end()
-                    scores = self._monitor(step, state, monitor, embed)
-                    scalars |= scores
-                    # Test identities never choose a checkpoint.
-                    score = scores[f"{monitor.split}/mAP"] if monitor.split != "test" else None
-                log.write(step, scalars)
-                checkpoints.save(state, score=score)
-                line.restart(step)
-        line.end()
-        return state
-
-    def _fetch(self, step: int, metrics: dict[str, jax.Array], batch: Batch) -> dict[str, float]:
-        scalars = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        broken = [name for name, value in scalars.items() if not np.isfinite(value)]
-        if broken:
-            raise UserError(self._divergence(step, broken, batch))
-        return scalars
-
-    def _divergence(self, step: int, broken: list[str], batch: Batch) -> str:
-        paths = self.sampler.image_set.paths
-        files = [paths[i] for samples in batch.values() for i in samples["index"].ravel()]
-        return (
-            f"training diverged: {', '.join(broken)} of step {step} is not finite. Earlier checkpoints are whole: "
-            "lower config.optimizer.learning_rate or set config.optimizer.clip_norm, and start in a new --workdir. "
-            f"The batch held {', '.join(files[:8])}{' and more' if len(files) > 8 else ''}"
+        watch = Watch(
+            limit=config.train.skip_nonfinite, skipped=int(log.last.get("skipped", 0)), files_of=self._files_of
         )
 
-    def _monitor(self, step: int, state: State, monitor: Evaluator, embed: Embed) -> dict[str, float]:
+        def fetched(step: int, metrics: dict[str, jax.Array], batch: Batch) -> dict[str, float]:
+            return watch.check(step, {name: float(value) for name, value in jax.device_get(metrics).items()}, batch)
+
+        waiting = None
+        with interruption.postponed(), contextlib.closing(line):
+            for step, batch in enumerate(self.batches(start, steps), start + 1):
+                state, metrics = self.update(state, parallel.shard(batch))
+                if waiting:
+                    before, scalars = waiting[0], fetched(*waiting)
+                    if before % config.train.log_every == 0:
+                        log.write(before, scalars | {"images_per_second": line.show(before, scalars)})
+                waiting = (step, metrics, batch)
+                if step == start + 1:
+                    jax.block_until_ready(metrics)
+                    line.restart(step)
+                stops = interruption.requested(step)
+                evaluates = monitor is not None and step % config.eval.every == 0
+                if stops or evaluates or step % config.checkpoint.every == 0 or step == steps:
+                    scalars, waiting = fetched(*waiting), None
+                    scalars["images_per_second"] = line.show(step, scalars)
+                    scores: dict[str, float] | None = {}
+                    if evaluates:
+                        line.close()
+                        try:
+                            with interruption.immediate():
+                                scores = self.scores(state, monitor, embed)
+                        except interruption.Interrupted:
+                            scores = None
+                    log.write(step, scalars | (scores or {}))
+                    checkpoints.save(state, score=_rank(scores, monitor), evaluated=scores is not None)
+                    if stops or scores is None:
+                        checkpoints.wait()
+                        raise interruption.after(step)
+                    line.restart(step)
+        return state
+
+    def scores(self, state: State, monitor: Evaluator, embed: Embed) -> dict[str, float]:
         """The headline's scores on the monitored split, to log."""
         outcome = monitor.evaluate(embed, _local(state.variables))
         row = outcome["rows"][outcome["headline"]]
-        scores = f"rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}"
-        print(f"step {step}, {monitor.split} split: {scores}", flush=True)
+        shown = f"rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}"
+        print(f"step {state.step}, {monitor.split} split: {shown}", flush=True)
         return {f"{monitor.split}/{name}": row[name]["mean"] for name in results.SCORES}
+
+    def _files_of(self, batch: Batch) -> list[str]:
+        paths = self.sampler.image_set.paths
+        return [paths[i] for samples in batch.values() for i in samples["index"].ravel()]
+
+
+def _rank(scores: Mapping[str, float] | None, monitor: Evaluator | None) -> float | None:
+    """What ranks a checkpoint. Test identities never choose one."""
+    return scores[f"{monitor.split}/mAP"] if scores and monitor.split != "test" else None
 
 
 def _monitor(config: ConfigDict, builder: datasets.Builder, test: Evaluator) -> Evaluator:
@@ -233,27 +248,6 @@ def _settled(loop: _Loop, state: State) -> Any:
         updated, _ = loop.update(state.replace(variables=variables), parallel.shard(batch))
         variables = {**variables, "batch_stats": jax.device_get(updated.variables["batch_stats"])}
     return variables
-
-
-def _open_workdir(config: ConfigDict, workdir: str | os.PathLike) -> pathlib.Path:
-    """Makes the folder of the run and records the config and the versions, or checks that the run there is this one."""
-    workdir = pathlib.Path(workdir).absolute()
-    with contextlib.suppress(FileExistsError):
-        workdir.mkdir(parents=True)
-    path = workdir / config_lib.FILE
-    # Without a checkpoint there is nothing to mix up: a first attempt with a wrong setting may be mended.
-    if path.exists() and any((workdir / FOLDER).glob("[0-9]*")):
-        differing = config_lib.differences(config_lib.load(path), config)
-        if differing:
-            raise UserError(
-                f"{workdir} holds a run with other settings; give another --workdir, or its settings back:\n  "
-                + "\n  ".join(differing)
-            )
-    config_lib.save(config, path)
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions |= {"python": platform.python_version(), "devices": [str(d.device_kind) for d in jax.devices()]}
-    (workdir / VERSIONS_FILE).write_text(json.dumps(versions, indent=2) + "\n")
-    return workdir
 
 
 def _percent(score: Mapping[str, float]) -> str:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
@@ -45,6 +45,15 @@ def test_every_config_is_valid_and_quotes_its_command(path):
         ("eval.checkpoint", "newest"),
         ("eval.shots", ()),
         ("eval.feature", "neck"),
+        ("seed", -1),
+        ("model.parts", (4, 1)),
+        ("model.parts", (0,)),
+        ("loss.mecen.weight", -1.0),
+        ("loss.label_smoothing", 1.0),
+        ("optimizer.momentum", 1.0),
+        ("optimizer.learning_rate", float("inf")),
+        ("optimizer.milestones", (0.7, 0.4)),
+        ("train.skip_nonfinite", -1),
     ],
 )
 def test_impossible_values_are_named(field, value):
@@ -53,6 +62,60 @@ def test_impossible_values_are_named(field, value):
     with pytest.raises(UserError) as error:
         config_lib.validate(config)
     assert f"config.{field} is {value!r}; expected" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "section, field, value, expected",
+    [
+        ("train", "steps", "400", "a whole number"),
+        ("train", "steps", 1.5, "a whole number"),
+        ("train", "steps", True, "a whole number"),
+        ("train", "compilation_cache", 1, "True or False"),
+        ("optimizer", "learning_rate", "fast", "a number"),
+        ("optimizer", "learning_rate", float("nan"), "a number"),
+        ("model", "parts", 3, "a list"),
+        ("model", "parts", (3, "1"), "a list, each item a whole number"),
+        ("eval", "postprocessing", (1,), "a list, each item a text"),
+        ("eval", "checkpoint", 5, "a text"),
+        ("loss", "mecen", 1.0, "a section of settings"),
+    ],
+)
+def test_values_of_another_type_are_named(section, field, value, expected):
+    fields = config_lib.default_config().to_dict()
+    fields[section][field] = value
+    with pytest.raises(UserError) as error:
+        config_lib.validate(ConfigDict(fields))
+    assert f"config.{section}.{field} is {value!r}; expected {expected}" in str(error.value)
+
+
+def test_fields_that_do_not_exist_and_fields_that_are_missing_are_named():
+    fields = config_lib.default_config().to_dict()
+    fields["train"]["stepz"] = fields["train"].pop("steps")
+    fields["eval"]["galleries"] = ("seeded",)  # of SYSU-MM01, and not of the demo
+    with pytest.raises(UserError) as error:
+        config_lib.validate(ConfigDict(fields))
+    for line in (
+        "config.train.stepz: there is no such field; there are ",
+        "config.train.steps is missing",
+        "config.eval.galleries: there is no such field",
+    ):
+        assert line in str(error.value)
+
+
+def test_fields_of_another_data_set_are_named():
+    from jax_mspac.data import datasets
+
+    config = config_lib.default_config()
+    config.data.rgb = "rgb"
+    with pytest.raises(UserError, match="config.data.rgb: synthetic has no such field; it has .*train_identities"):
+        datasets.prepared(config.data)
+
+
+def test_whole_numbers_may_stand_for_fractions():
+    config = ConfigDict(config_lib.default_config().to_dict())
+    with config.ignore_type():
+        config.optimizer.learning_rate = 1
+    config_lib.validate(config)
 
 
 def test_problems_are_listed_together():

@@ -245,3 +245,32 @@ def test_warnings_are_printed_once_and_then_again_only_by_preparing_anew(name, r
     assert capsys.readouterr().out.count("warning: ") == 1
     datasets.prepared(config)
     assert "warning: " not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["regdb", "llcm"])
+def test_lists_cannot_lead_out_of_the_folder(name, tmp_path):
+    root = draw(name, tmp_path / "set")
+    split_list = root / ("idx/train_visible_1.txt" if name == "regdb" else "idx/train_vis.txt")
+    top, image = IMAGES[name][0].split("/", 1)
+    (tmp_path / "outside" / "9").mkdir(parents=True)
+    shutil.copy(root / top / image, tmp_path / "outside" / "9" / "x.png")
+    outside = [
+        f"../outside/9/x.png {label}" if label % 2 else f"{tmp_path}/outside/9/x.png {label}" for label in range(50, 54)
+    ]
+    inside_and_out = f"{top}/../../outside/9/x.png 60"
+    split_list.write_text(split_list.read_text().rstrip("\n") + "\n" + "\n".join([*outside, inside_and_out]) + "\n")
+    lines = problems(name, root, tmp_path)
+    assert sum("leaves the folder of the data set" in line for line in lines) == 5, "\n".join(lines)
+
+
+def test_a_link_in_the_folder_is_followed_as_its_owner_made_it(name, root, tmp_path):
+    # Large sets are often spread over disks. A link counts like the folder that it leads to; a list cannot make one.
+    image = root / IMAGES[name][0]
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(image.parent, elsewhere)
+    image.parent.symlink_to(elsewhere)
+    if name != "folder":  # there every folder is an identity
+        (root / image.parent.parent.name / "loop").symlink_to(root)
+    builder = prepared(name, root, tmp_path)
+    paths = [path for split in builder.info.splits for path in load_split(builder, split).paths]
+    assert IMAGES[name][0] in paths and not any("loop" in path for path in paths)

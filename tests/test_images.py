@@ -130,8 +130,22 @@ def test_missing_file_is_named(tmp_path):
         images.read_rgb(tmp_path / "nobody.png")
 
 
+def test_a_hundred_megapixels_are_read_and_stored_as_they_are(tmp_path):
+    pixels = np.zeros((10_000, 10_000), np.uint8)
+    pixels[5_000:, 2_500:] = 200
+    (tmp_path / "large.png").write_bytes(encode(Image.fromarray(pixels), "PNG"))
+    read = images.read_rgb(tmp_path / "large.png")
+    assert read.shape == (10_000, 10_000, 3)
+    np.testing.assert_array_equal(read[::1_000, ::1_000, 1], pixels[::1_000, ::1_000])
+    stored = images.stored_bytes(tmp_path / "large.png")
+    assert stored == (tmp_path / "large.png").read_bytes()
+    # What training reads.
+    decoded = tf.io.decode_jpeg(stored, channels=3)
+    np.testing.assert_array_equal(decoded[::1_000, ::1_000, 2].numpy(), pixels[::1_000, ::1_000])
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("side", [9_600, 14_000])  # PIL warns of the first and refuses the second
+@pytest.mark.parametrize("side", [13_400, 19_000])  # PIL warns of the first and refuses the second
 def test_enormous_images_are_refused(side):
     with pytest.raises(UserError, match="pixels"):
         images.read_rgb(encode(Image.new("1", (side, side)), "PNG"))

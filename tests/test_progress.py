@@ -57,7 +57,7 @@ def test_line_is_rewritten_in_place_on_a_narrow_terminal(capsys, monkeypatch):
     line = progress.ProgressLine(start=0, steps=30, images_per_step=64, images_per_epoch=320)
     for step in (10, 20):
         line.show(step, {"loss": 1.5, "identity": 1.0, "learning_rate": 0.05})
-    line.end()
+    line.close()
     first, second = capsys.readouterr().out.removeprefix("\r").split("\r")
     assert len(first) == 39 and len(second.removesuffix("\n")) == 39 and second.endswith("\n")
 
@@ -65,3 +65,32 @@ def test_line_is_rewritten_in_place_on_a_narrow_terminal(capsys, monkeypatch):
 @pytest.mark.parametrize("seconds, text", [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")])
 def test_duration(seconds, text):
     assert progress.duration(seconds) == text
+
+
+def test_jumps_of_the_clock_change_neither_the_rate_nor_the_time_left(capsys, monkeypatch):
+    wall = iter([1e9, 5e8, 3e9, 0.0, 1e9, 2e9, 3e9, 4e9])
+    monkeypatch.setattr(progress.time, "time", lambda: next(wall))
+    clock = iter([100.0, 104.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    line = progress.ProgressLine(start=0, steps=30, images_per_step=64, images_per_epoch=320)
+    assert line.show(10, {"loss": 1.5}) == pytest.approx(160)
+    assert "0:08 left" in capsys.readouterr().out
+
+
+def test_lines_that_cannot_be_read_are_passed_over(tmp_path):
+    (tmp_path / progress.METRICS_FILE).write_bytes(
+        b'{"step": 1, "loss": 3}\n\xff{"st\n[2]\n{"loss": 1}\n{"step": 2, "loss": 2}\n'
+    )
+    with progress.MetricsLog(tmp_path, start=9) as log:
+        assert log.last == {"step": 2, "loss": 2}
+    assert [line["step"] for line in read(tmp_path)] == [1, 2]
+
+
+def test_scalars_that_come_late_join_the_entry_of_their_step(tmp_path):
+    with progress.MetricsLog(tmp_path, start=0) as log:
+        log.write(10, {"loss": 1.0})
+        log.write(20, {"loss": 2.0})
+    with progress.MetricsLog(tmp_path, start=20, missed={"val/mAP": 0.5}):
+        pass
+    assert read(tmp_path) == [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 2.0, "val/mAP": 0.5}]
+    assert tensorboard_scalars(tmp_path) == {"loss": [10, 20], "val/mAP": [20]}

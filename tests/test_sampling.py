@@ -81,3 +81,19 @@ def test_identities_of_one_modality_are_left_out():
 def test_too_few_identities_is_an_error_that_counts_them():
     with pytest.raises(UserError, match=r"config\.batch\.identities is 8, but only 7 of the 7"):
         make_sampler(identities=8)
+
+
+def test_ten_thousand_identities_of_which_some_have_one_image():
+    counts = np.random.default_rng(0).integers(1, 4, size=(2, 10_000))
+    sampler = make_sampler(images=(4, 4), identities=64, visible=counts[0], infrared=counts[1])
+    seen = set()
+    for number, (visible, infrared) in enumerate(sampler.batches(0, 156)):  # a pass, but for 16 identities
+        ids = sampler.image_set.identities[visible]
+        np.testing.assert_array_equal(sampler.image_set.identities[infrared], ids)
+        assert seen.isdisjoint(ids[:, 0]), number
+        seen |= set(ids[:, 0])
+        # K is larger than what some have: every image of theirs is there, as often as the others or once more.
+        for rows in visible:
+            repeats = np.unique(rows, return_counts=True)[1]
+            assert repeats.max() - repeats.min() <= 1
+    assert len(seen) == 156 * 64

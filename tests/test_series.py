@@ -97,10 +97,10 @@ def test_an_interrupted_series_goes_on_where_it_stopped(trained, copied, monkeyp
     times = {path: path.stat().st_mtime_ns for path in (workdir / "trial_1").rglob("*")}
     save = Checkpoints.save
 
-    def interrupted(self, state, *, score=None):
+    def interrupted(self, state, **options):
         if int(state.step) == 2:
             raise KeyboardInterrupt
-        save(self, state, score=score)
+        save(self, state, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", interrupted)

@@ -25,10 +25,11 @@ _SHOWN = 5  # warnings of a kind
 
 
 class Findings(NamedTuple):
-    """One line per thing that is wrong, and per thing that may be."""
+    """One line per thing that is wrong, and per thing that may be; and path -> line of images that cannot be read."""
 
     problems: list[str]
     warnings: list[str]
+    unreadable: dict[str, str]
 
 
 class _Read(NamedTuple):
@@ -48,6 +49,8 @@ def check(
 ) -> None:
     """Examines the images and adds what they give reason to warn of to `config.warnings`.
 
+    Where `config.skip_bad_images`, those that cannot be read are listed in `config.skipped`, and else in the error.
+
     Args:
       config: what is known of the set.
       photographs: what is going to be stored.
@@ -60,7 +63,14 @@ def check(
     """
     found = examine(config.root, photographs, folder_of=folder_of, false_colour=false_colour)
     config.warnings += found.warnings
-    if problems := [*config.problems, *found.problems]:
+    problems, unreadable = [*config.problems, *found.problems], listing.shorten(list(found.unreadable.values()))
+    if config.skip_bad_images and len(found.unreadable) < len(photographs):
+        # The metadata of the set refer to this list.
+        config.skipped[:] = sorted(found.unreadable)
+        config.warnings += [f"left out: {line}" for line in unreadable]
+    else:
+        problems += unreadable
+    if problems:
         raise listing.report(f"{config.root} cannot be prepared", problems, layout)
 
 
@@ -81,22 +91,18 @@ def examine(
         look swapped are a warning and no problem.
 
     Returns:
-      Broken images and swapped folders as problems; equal files and coloured infrared images as warnings. Folders are
-      not compared where infrared images are simulated.
+      Swapped folders as problems; equal files and coloured infrared images as warnings; and images that cannot be read.
+      Folders are not compared where infrared images are simulated.
     """
-    with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders of PIL run outside the interpreter lock
-        lines = pool.map(lambda photograph: _read(root, photograph), photographs)
-        read = list(
-            tqdm.tqdm(lines, desc="Checking images", total=len(photographs), unit=" images", leave=False, disable=None)
-        )
-    problems = listing.shorten([image.problem for image in read if image.problem])
+    read = _read_all(root, photographs)
+    unreadable = {image.photograph.path: image.problem for image in read if image.problem}
     whole = [image for image in read if not image.problem]
     swapped, tinted = [], []
     if not any(photograph.simulated for photograph in photographs):
         swapped, tinted = _colour_lines(whole, folder_of)
     if false_colour:
-        return Findings(problems, _equal_lines(whole) + swapped)
-    return Findings(problems + swapped, _equal_lines(whole) + tinted)
+        return Findings([], _equal_lines(whole) + swapped, unreadable)
+    return Findings(swapped, _equal_lines(whole) + tinted, unreadable)
 
 
 def colourfulness(image: np.ndarray) -> float:
@@ -110,6 +116,18 @@ def colourfulness(image: np.ndarray) -> float:
     pixels = image[:: max(1, image.shape[0] // 32), :: max(1, image.shape[1] // 32)].astype(np.float32)
     differences = np.diff(pixels, axis=-1).reshape(-1, 2)
     return float(np.abs(differences - np.median(differences, axis=0, keepdims=True)).mean())
+
+
+def _read_all(root: pathlib.Path, photographs: Sequence[Photograph]) -> list[_Read]:
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders of PIL run outside the interpreter lock
+        lines = pool.map(lambda photograph: _read(root, photograph), photographs)
+        bar = {"desc": "Checking images", "total": len(photographs), "unit": " images", "leave": False, "disable": None}
+        try:
+            return list(tqdm.tqdm(lines, **bar))
+        except BaseException:
+            # A signal: the images that are left would be read first.
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _read(root: pathlib.Path, photograph: Photograph) -> _Read:

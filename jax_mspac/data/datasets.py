@@ -7,6 +7,7 @@ from collections.abc import Callable
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from jax_mspac.config import default_config
 from jax_mspac.data import folder, llcm, regdb, sysu_mm01
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.loading import load_split
@@ -37,6 +38,9 @@ def prepared(data: ConfigDict) -> Builder:
         raise UserError(f"config.data.name is {data.name!r}; there are {', '.join(DATASETS)}")
     build = DATASETS[data.name]
     accepted = inspect.signature(build).parameters
+    if unknown := sorted(set(data) - set(accepted) - set(default_config().data)):
+        own = sorted(set(accepted) - {"source", "data_dir"})
+        raise UserError(f"config.data.{unknown[0]}: {data.name} has no such field; it has {', '.join(own)}")
     options = {name: value for name, value in data.items() if name in accepted and name != "data_dir"}
     builder = build(data_dir=data.data_dir or None, **options)
     try:
@@ -62,6 +66,8 @@ def notes(builder: Builder) -> list[str]:
     told = []
     if metadata.get("simulated_infrared"):
         told.append("Simulated infrared: derived from photographs, not taken by an infrared camera.")
+    if skipped := metadata.get("skipped_images"):
+        told.append(f"Left out: {len(skipped)} images that cannot be read.")
     if "splits" in metadata:
         told.append(f"Splits as in {metadata['splits']}.")
     return told

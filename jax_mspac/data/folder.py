@@ -38,7 +38,9 @@ class Folder(tfds.core.GeneratorBasedBuilder):
             builder=self,
             features=schema.features(),
             description="Photographs of persons, one folder per identity.",
-            metadata=tfds.core.MetadataDict(simulated_infrared=config.simulated_infrared, cameras=config.cameras),
+            metadata=tfds.core.MetadataDict(
+                simulated_infrared=config.simulated_infrared, cameras=config.cameras, skipped_images=config.skipped
+            ),
             disable_shuffling=True,
         )
 
@@ -52,7 +54,10 @@ class Folder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
+        skipped = set(config.skipped)
         for photograph in photographs:
+            if photograph.path in skipped:
+                continue
             file = config.root / photograph.path
             yield (
                 photograph.path,
@@ -81,6 +86,7 @@ def build(
     folds: int = 0,
     fold: int = 0,
     seed: int = 0,
+    skip_bad_images: bool = False,
 ) -> tfds.core.DatasetBuilder:
     """A builder for the photographs in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
 
@@ -104,6 +110,7 @@ def build(
         a single test set.
       fold: 1 to `folds`; each trains a model of its own.
       seed: of the split and of the simulated images.
+      skip_bad_images: leave out images that cannot be read.
 
     Returns:
       The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
@@ -132,6 +139,7 @@ def build(
         "simulate_infrared": simulate_infrared,
         "test_names": test_names,
         "seed": seed,
+        "skip_bad_images": skip_bad_images,
         **shares,
     }
     config = FolderConfig(
@@ -145,6 +153,7 @@ def build(
         warnings=_remarks(root, found.others, photographs),
         simulated_infrared=simulate_infrared,
         seed=seed,
+        skip_bad_images=skip_bad_images,
     )
     return Folder(config=config, data_dir=data_dir)
 

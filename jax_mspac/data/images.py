@@ -9,7 +9,9 @@ from PIL import Image, ImageOps
 
 from jax_mspac.errors import UserError
 
-MAX_PIXELS = 89_000_000  # just under the size at which PIL warns of a decompression bomb
+MAX_PIXELS = 178_000_000  # just under what TensorFlow refuses to decode
+# PIL would warn of decompression bombs at half of this.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 _PLAIN_PNG = (b"\x08\x00", b"\x08\x02")  # bit depth and colour type of the header: 8-bit grey, 8-bit RGB
 _PNG_END = b"IEND\xaeB`\x82"

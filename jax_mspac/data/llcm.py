@@ -73,7 +73,9 @@ class Llcm(tfds.core.GeneratorBasedBuilder):
             features=schema.features(),
             description="Persons seen in low light by nine cameras, visible and near-infrared.",
             homepage="https://github.com/ZYK100/LLCM",
-            metadata=tfds.core.MetadataDict(simulated_infrared=False, cameras=[*CAMERAS, "unknown"]),
+            metadata=tfds.core.MetadataDict(
+                simulated_infrared=False, cameras=[*CAMERAS, "unknown"], skipped_images=self.builder_config.skipped
+            ),
             disable_shuffling=True,
         )
 
@@ -83,16 +85,17 @@ class Llcm(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
 
     def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config.root, photographs)
+        return examples(self.builder_config, photographs)
 
 
-def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -> tfds.core.DatasetBuilder:
     """A builder for the copy of LLCM in a folder.
 
     Args:
       source: the folder with vis, nir, test_vis, test_nir and idx, or the one above it.
       data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
         for another set, which is prepared anew.
+      skip_bad_images: leave out images that cannot be read.
 
     Returns:
       The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
@@ -109,11 +112,12 @@ def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     splits, list_problems = read_splits(root, [file.path for file in train], [file.path for file in test])
     lists = stats(root, [*map(_train_list, _TRAIN_TOPS), _TEST_LIST])
     config = LlcmConfig(
-        name=listing.fingerprint(root, train + test + lists),
+        name=listing.fingerprint(root, train + test + lists, {"skip_bad_images": skip_bad_images}),
         description=f"LLCM in {root.resolve()}",
         root=root,
         splits=splits,
         problems=problems + list_problems,
+        skip_bad_images=skip_bad_images,
     )
     return Llcm(config=config, data_dir=data_dir)
 

@@ -35,11 +35,15 @@ class FoundConfig(tfds.core.BuilderConfig):
       root: its folder.
       problems: one line per thing that keeps it from being prepared.
       warnings: one line per thing that the user should know; preparing adds what reading the images tells.
+      skip_bad_images: whether images that cannot be read are left out; otherwise they keep it from being prepared.
+      skipped: the paths of those that were left out; preparing fills it, and with it the metadata of the set.
     """
 
     root: pathlib.Path
     problems: list[str] = dataclasses.field(repr=False)
     warnings: list[str] = dataclasses.field(default_factory=list, repr=False)
+    skip_bad_images: bool = False
+    skipped: list[str] = dataclasses.field(default_factory=list, repr=False)
 
 
 class Entry(NamedTuple):
@@ -75,7 +79,7 @@ def read_list(root: pathlib.Path, name: str, top: str, paths: Iterable[str]) -> 
         if not line.strip():
             continue
         where = f"{name}, line {number}"
-        if not (match := re.fullmatch(r"(.+?)\s+(\d+)", line.strip())):
+        if not (match := re.fullmatch(r"(.+?)\s+(\d{1,9})", line.strip())):
             problems.append(f"{where}: expected `<relative path> <label>`, found {line.strip()[:100]!r}; mend it")
             continue
         path = posixpath.normpath(match[1].replace("\\", "/"))
@@ -139,13 +143,16 @@ def stats(root: pathlib.Path, names: Iterable[str]) -> list[listing.File]:
     return [listing.File(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
-def examples(root: pathlib.Path, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The photographs as TFDS stores them, each under its path."""
+def examples(config: FoundConfig, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The photographs as TFDS stores them, each under its path, without those that are skipped."""
+    skipped = set(config.skipped)
     for photograph in photographs:
+        if photograph.path in skipped:
+            continue
         yield (
             photograph.path,
             schema.example(
-                image=images.stored_bytes(root / photograph.path),
+                image=images.stored_bytes(config.root / photograph.path),
                 identity=photograph.identity,
                 camera=int(photograph.camera),
                 modality=photograph.modality,

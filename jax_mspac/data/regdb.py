@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.io
 import tensorflow_datasets as tfds
 
+from jax_mspac import matlab
 from jax_mspac.data import checks, listing, schema
 from jax_mspac.data.photographs import (
     COPY_AGAIN,
@@ -89,7 +89,11 @@ class Regdb(tfds.core.GeneratorBasedBuilder):
             description="Persons seen by a visible and a far-infrared camera side by side, ten images each.",
             homepage="http://dm.dongguk.edu/link.html",
             metadata=tfds.core.MetadataDict(
-                simulated_infrared=False, cameras=list(TOPS), trial=config.trial, splits=_splits_from(config.root)
+                simulated_infrared=False,
+                cameras=list(TOPS),
+                trial=config.trial,
+                splits=_splits_from(config.root),
+                skipped_images=config.skipped,
             ),
             disable_shuffling=True,
         )
@@ -100,10 +104,12 @@ class Regdb(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
 
     def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config.root, photographs)
+        return examples(self.builder_config, photographs)
 
 
-def build(*, source: str, data_dir: str | None, trial: int = 1) -> tfds.core.DatasetBuilder:
+def build(
+    *, source: str, data_dir: str | None, trial: int = 1, skip_bad_images: bool = False
+) -> tfds.core.DatasetBuilder:
     """A builder for one trial of the copy of RegDB in a folder.
 
     Args:
@@ -111,6 +117,7 @@ def build(*, source: str, data_dir: str | None, trial: int = 1) -> tfds.core.Dat
       data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
         for another set, which is prepared anew.
       trial: 1 to 10; each trial trains a model of its own.
+      skip_bad_images: leave out images that cannot be read.
 
     Returns:
       The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
@@ -132,10 +139,13 @@ def build(*, source: str, data_dir: str | None, trial: int = 1) -> tfds.core.Dat
     splits, problems = read_splits(root, trial, [file.path for file in found.images])
     lists = [_MATLAB, *(_list_name(split, top, trial) for split in SPLITS for top in TOPS)]
     config = RegDBConfig(
-        name=listing.fingerprint(root, found.images + stats(root, lists), {"trial": trial}),
+        name=listing.fingerprint(
+            root, found.images + stats(root, lists), {"trial": trial, "skip_bad_images": skip_bad_images}
+        ),
         description=f"Trial {trial} of RegDB in {root.resolve()}",
         root=root,
         trial=trial,
+        skip_bad_images=skip_bad_images,
         splits=splits,
         problems=listing.missing_folders(root, TOPS) + problems,
     )
@@ -191,9 +201,9 @@ def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
 def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     try:
-        arrays = scipy.io.loadmat(root / _MATLAB)
-    except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
-        return splits, [f"{_MATLAB}: not a MATLAB file of version 5 to 7.2 ({error}); {COPY_AGAIN}"]
+        arrays = matlab.load(root / _MATLAB)
+    except (OSError, ValueError) as error:
+        return splits, [f"{_MATLAB}: {error}; {COPY_AGAIN}"]
     images_of = collections.defaultdict(list)
     for path in paths:
         match path.split("/"):
@@ -201,7 +211,7 @@ def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[
                 images_of[top, int(folder)].append(path)
     problems = []
     for split, name in (("train", "TrainIdx"), ("test", "TestIdx")):
-        rows = arrays.get(name, np.zeros(0))
+        rows = np.asarray(arrays.get(name, ()))
         if not _is_table_of_numbers(rows):
             found = f"an array of {' x '.join(map(str, rows.shape))}" if name in arrays else "nothing"
             problems.append(

@@ -1,13 +1,15 @@
 """SYSU-MM01 (Wu et al., RGB-infrared cross-modality person re-identification, ICCV 2017): TFDS builder."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import scipy.io
+import numpy as np
 import tensorflow_datasets as tfds
 
+from jax_mspac import matlab
 from jax_mspac.data import checks, listing, schema
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.photographs import COPY_AGAIN, FoundConfig, Photograph, examples, find_root
@@ -81,7 +83,9 @@ class SysuMm01(tfds.core.GeneratorBasedBuilder):
             features=schema.features(),
             description="Persons seen by four visible and two near-infrared cameras, indoors and outdoors.",
             homepage="https://github.com/wuancong/SYSU-MM01",
-            metadata=tfds.core.MetadataDict(simulated_infrared=False, cameras=list(CAMERAS)),
+            metadata=tfds.core.MetadataDict(
+                simulated_infrared=False, cameras=list(CAMERAS), skipped_images=self.builder_config.skipped
+            ),
             disable_shuffling=True,
         )
 
@@ -91,16 +95,17 @@ class SysuMm01(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
 
     def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config.root, photographs)
+        return examples(self.builder_config, photographs)
 
 
-def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -> tfds.core.DatasetBuilder:
     """A builder for the copy of SYSU-MM01 in a folder.
 
     Args:
       source: the folder with cam1 to cam6 and exp, or the one above it.
       data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
         for another set, which is prepared anew; a small copy for tests and the real set never mix.
+      skip_bad_images: leave out images that cannot be read.
 
     Returns:
       The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
@@ -130,11 +135,12 @@ def build(*, source: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     files = found.images + listing.walk(root, ["exp"], depth=0).others
     config = SysuMm01Config(
         # A folder of an unknown camera, whose files do not count, must be told of in a prepared set too.
-        name=listing.fingerprint(root, files, {"problems": problems}),
+        name=listing.fingerprint(root, files, {"problems": problems, "skip_bad_images": skip_bad_images}),
         description=f"SYSU-MM01 in {root.resolve()}",
         root=root,
         splits=splits,
         problems=problems,
+        skip_bad_images=skip_bad_images,
     )
     return SysuMm01(config=config, data_dir=data_dir)
 
@@ -154,7 +160,7 @@ def read_splits(root: pathlib.Path) -> tuple[dict[str, str], list[str]]:
         except FileNotFoundError:
             problems.append(f"exp/{text.name}: no such file (exp/{matlab.name} would do as well); {COPY_AGAIN}")
             continue
-        except (OSError, ValueError, NotImplementedError, scipy.io.matlab.MatReadError) as error:
+        except (OSError, ValueError) as error:
             problems.append(f"exp/{file.name}: not a list of identity numbers ({error}); {COPY_AGAIN}")
             continue
         if not numbers:
@@ -188,7 +194,7 @@ def _read_text(file: pathlib.Path) -> list[int]:
 
 
 def _read_matlab(file: pathlib.Path) -> list[int]:
-    arrays = [value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")]
+    arrays = [np.asarray(value) for value in matlab.load(file).values()]
     if len(arrays) != 1 or arrays[0].ndim != 2 or 1 not in arrays[0].shape or arrays[0].dtype.kind not in "iuf":
         found = ", ".join(f"{array.dtype} {' x '.join(map(str, array.shape))}" for array in arrays) or "nothing"
         raise ValueError(f"expected one row of numbers, found {found}")
@@ -196,6 +202,6 @@ def _read_matlab(file: pathlib.Path) -> list[int]:
 
 
 def _whole(number: float) -> int:
-    if number != int(number):
+    if not math.isfinite(number) or number != int(number):
         raise ValueError(f"{number} is no whole number")
     return int(number)

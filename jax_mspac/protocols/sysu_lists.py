@@ -3,8 +3,8 @@
 import os
 
 import numpy as np
-import scipy.io
 
+from jax_mspac import matlab
 from jax_mspac.errors import UserError
 
 CAMERAS = 6
@@ -20,8 +20,8 @@ def load_permutations(path: str | os.PathLike) -> Permutations:
       UserError: the file is missing, damaged, or holds something else.
     """
     try:
-        content = scipy.io.loadmat(path, appendmat=False)
-    except Exception as error:  # The reader has no common error type: a damaged file ends in any of a dozen.
+        content = matlab.load(path)
+    except (OSError, ValueError) as error:
         raise _unreadable(path, f"it cannot be read as a MATLAB file ({error})") from error
     if "rand_perm_cam" not in content:
         raise _unreadable(path, "it holds no variable 'rand_perm_cam'")

@@ -1,0 +1,96 @@
+"""Losses and gradients that are not finite: noticed in the step, named and counted outside of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_mspac.errors import UserError
+from jax_mspac.methods.base import Batch, Metrics, PyTree, State
+
+# The metric that `guarded` adds: 1 if the new state is finite, else 0.
+STATE_IS_FINITE = "state_is_finite"
+
+
+def guarded(
+    update: Callable[[State, Batch], tuple[State, Metrics]], *, skip: bool
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+    """Tells of each step whether the new state is finite; a finite loss may have had a gradient that was not.
+
+    Args:
+      update: of a method.
+      skip: leave the state as it was, but for its step number, where a metric or the new state is not finite.
+
+    Returns:
+      A pure function like `update`, with the metric STATE_IS_FINITE.
+    """
+
+    def step(state: State, batch: Batch) -> tuple[State, Metrics]:
+        updated, metrics = update(state, batch)
+        finite = _finite(updated)
+        if skip:
+            sound = finite & _finite(metrics)
+            kept = state.replace(step=updated.step)
+            updated = jax.tree.map(lambda new, old: jnp.where(sound, new, old), updated, kept)
+        return updated, {**metrics, STATE_IS_FINITE: finite.astype(jnp.float32)}
+
+    return step
+
+
+def _finite(tree: PyTree) -> jax.Array:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all() if floats else jnp.bool_(True)
+
+
+class Watch:
+    """Looks at the metrics of every step of a run: lets some steps be skipped, and stops it at one too many.
+
+    Args:
+      limit: how many steps may be skipped; the update must be `guarded` with `skip` unless it is 0.
+      skipped: how many were so far.
+      files_of: from a batch to the source files of its images.
+    """
+
+    def __init__(self, *, limit: int, skipped: int, files_of: Callable[[Batch], Sequence[str]]):
+        self._limit = limit
+        self._skipped = skipped
+        self._files_of = files_of
+
+    def check(self, step: int, metrics: Mapping[str, float], batch: Batch) -> dict[str, float]:
+        """The metrics to log: those that are finite, and "skipped", the steps so far, where steps may be skipped.
+
+        Args:
+          step: whose metrics these are.
+          metrics: of a `guarded` update.
+          batch: of that step.
+
+        Raises:
+          UserError: a metric or the new state is not finite, once too often.
+        """
+        metrics = dict(metrics)
+        state_is_finite = metrics.pop(STATE_IS_FINITE)
+        broken = [name for name, value in metrics.items() if not np.isfinite(value)]
+        if not state_is_finite and not broken:
+            broken = ["the state after the update"]
+        if broken:
+            self._skipped += 1
+            files = self._files_of(batch)
+            shown = f"The batch held {', '.join(files[:8])}{' and more' if len(files) > 8 else ''}"
+            if self._skipped > self._limit:
+                raise UserError(self._diverged(step, broken, shown))
+            print(
+                f"step {step} is skipped, number {self._skipped} of at most {self._limit}: {', '.join(broken)} is not "
+                f"finite. {shown}",
+                flush=True,
+            )
+        finite = {name: value for name, value in metrics.items() if name not in broken}
+        return finite | ({"skipped": float(self._skipped)} if self._limit else {})
+
+    def _diverged(self, step: int, broken: Sequence[str], shown: str) -> str:
+        allowed = f", and config.train.skip_nonfinite allows {self._limit} such steps" if self._limit else ""
+        return (
+            f"training diverged: {', '.join(broken)} of step {step} is not finite{allowed}. Earlier checkpoints are "
+            "whole: lower config.optimizer.learning_rate or set config.optimizer.clip_norm, and start in a new "
+            f"--workdir. {shown}"
+        )
