@@ -220,6 +220,7 @@ class Checkpoints:
         print(f"the damaged checkpoint of step {step} is kept in {aside}; delete it when you like", flush=True)
 
     def _load(self, step: int, like: Mapping[str, PyTree]) -> dict[str, PyTree]:
+        self.wait()  # what is being saved counts among the steps already
         arrays = self._record(step)["arrays"]
         saved = {name: shape for name, (shape, _) in arrays.items() if name.partition("/")[0] in like}
         # Orbax fits arrays of another shape in silently.

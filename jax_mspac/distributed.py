@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 # One host may prepare a large data set while the others wait.
 _PATIENCE_MS = 24 * 3600 * 1000
+# After as long without a sign of life a process counts as dead, and JAX ends the others and says which it was.
+_HEARTBEAT_SECONDS = 40
 # For processes that fail alike to end by themselves before the main one, which takes the runtime away, does.
 _GRACE_SECONDS = 3
 _barriers = itertools.count()
@@ -63,7 +65,13 @@ def joined(
         yield
         return
     try:
-        jax.distributed.initialize(coordinator_address, num_processes, process_id, local_device_ids=_device_ids())
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            local_device_ids=_device_ids(),
+            heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+        )
     except (ValueError, RuntimeError) as error:
         if not detect:
             raise UserError(f"the processes did not find each other at {coordinator_address}: {error}") from error
@@ -201,6 +209,9 @@ def _leave(error: Exception) -> None:
     else:
         traceback.print_exception(error)
     sys.stderr.flush()
+    if "Gloo" in str(error):
+        # A connection broke. The runtime tells within its heartbeat which process is gone, and ends this one.
+        time.sleep(_HEARTBEAT_SECONDS + 5)
     if is_main():
         time.sleep(_GRACE_SECONDS)
     os._exit(1)

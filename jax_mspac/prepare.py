@@ -22,27 +22,34 @@ if TYPE_CHECKING:
 # Data set -> the config that trains on it.
 CONFIGS = {"sysu_mm01": "sysu", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
 
-DATASET = flags.DEFINE_enum("dataset", None, list(CONFIGS), "The data set.")
-SOURCE = flags.DEFINE_string("source", None, "The folder with the original images.")
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets."
-)
-SKIP_BAD_IMAGES = flags.DEFINE_bool(
-    "skip_bad_images", False, "Leave out images that cannot be read, and count them, where the set would be refused."
-)
-
 # One row of the table: split, part of it, found and expected images, found and expected identities.
 Row = tuple[str, str, int, int | None, int, int | None]
+
+
+def define_flags() -> None:
+    """Called by the command alone: other commands have flags of the same names."""
+    flags.DEFINE_enum("dataset", None, list(CONFIGS), "The data set.")
+    flags.DEFINE_string("source", None, "The folder with the original images.")
+    flags.DEFINE_string("data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets.")
+    flags.DEFINE_bool(
+        "skip_bad_images", False, "Leave out images that cannot be read and count them, where the set would be refused."
+    )
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    if not DATASET.value or not SOURCE.value:
+    values = flags.FLAGS
+    if not values.dataset or not values.source:
         raise app.UsageError("--dataset and --source are required")
     startup.quiet_libraries()
     with startup.command("nothing is kept of an unfinished set; the same command starts again"):
-        prepare(DATASET.value, source=SOURCE.value, data_dir=DATA_DIR.value, skip_bad_images=SKIP_BAD_IMAGES.value)
+        prepare(
+            values.dataset,
+            source=values.source,
+            data_dir=values.data_dir,
+            skip_bad_images=values.skip_bad_images,
+        )
 
 
 def prepare(dataset: str, *, source: str, data_dir: str, skip_bad_images: bool = False) -> None:
@@ -185,4 +192,5 @@ def _remarks(dataset: str, rows: Iterable[Row]) -> list[str]:
 
 
 if __name__ == "__main__":
+    define_flags()
     startup.run(main)

@@ -23,33 +23,37 @@ FOLDER = "report"
 # What stands at the top of the page.
 HEADLINE = ("rank1", "mAP", "mINP")
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.")
-AGAINST = flags.DEFINE_string("against", None, "Folder of a second run on the same data, to draw beside it.")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    "latest",
-    "Of which checkpoint: latest, best or a step; of --against the latest where a step is given.",
-)
-SOURCE = flags.DEFINE_string("source", None, "Folder of the original images, where it has moved since the training.")
-DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, where it has moved since the training.")
+
+def define_flags() -> None:
+    """Called by the command alone: other commands have flags of the same names."""
+    flags.DEFINE_string("workdir", None, "Folder of the training run.")
+    flags.DEFINE_string("against", None, "Folder of a second run on the same data, to draw beside it.")
+    flags.DEFINE_string(
+        "checkpoint",
+        "latest",
+        "Of which checkpoint: latest, best or a step; of --against the latest where a step is given.",
+    )
+    flags.DEFINE_string("source", None, "Folder of the original images, where it has moved since the training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, where it has moved since the training.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    if not WORKDIR.value:
+    values = flags.FLAGS
+    if not values.workdir:
         raise app.UsageError("--workdir is required, for example --workdir runs/demo")
     startup.quiet_libraries()
-    workdir = pathlib.Path(WORKDIR.value)
-    locations = {"source": SOURCE.value, "data_dir": DATA_DIR.value}
+    workdir = pathlib.Path(values.workdir)
+    locations = {"source": values.source, "data_dir": values.data_dir}
     with startup.command("the same command starts again"):
         saved = workdir / config_lib.FILE
         if saved.exists() and config_lib.load(saved).train.compilation_cache:
             startup.cache_compilations()
         report(
             workdir,
-            against=pathlib.Path(AGAINST.value) if AGAINST.value else None,
-            checkpoint=CHECKPOINT.value,
+            against=pathlib.Path(values.against) if values.against else None,
+            checkpoint=values.checkpoint,
             locations={name: value for name, value in locations.items() if value is not None},
         )
 
@@ -149,4 +153,5 @@ def _figures(run: "Run", other: "Run | None") -> tuple[tuple[str, str], ...]:
 
 
 if __name__ == "__main__":
+    define_flags()
     startup.run(main, flags_parser=startup.parse_flags)

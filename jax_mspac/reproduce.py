@@ -22,35 +22,39 @@ from jax_mspac.errors import UserError
 from jax_mspac.progress import duration
 from jax_mspac.tables import TABLES, Row, Table, summary
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment that the rows change.")
-TABLE = flags.DEFINE_enum("table", None, list(TABLES), "Which table.")
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs per row, with seeds counted from config.seed.", lower_bound=1)
-ROWS = flags.DEFINE_multi_string("row", [], "Train this row alone; may be given several times.")
-LIST = flags.DEFINE_bool("list", False, "Print the names of the table's rows, one a line, and do nothing else.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the runs. Default: runs/<table>-<name of the config file>.")
-
 _SECONDS_FILE = "seconds.json"
+
+
+def define_flags() -> None:
+    """Called by the command alone: other commands have flags of the same names."""
+    config_flags.DEFINE_config_file("config", help_string="The experiment that the rows change.")
+    flags.DEFINE_enum("table", None, list(TABLES), "Which table.")
+    flags.DEFINE_integer("seeds", 3, "Runs per row, with seeds counted from config.seed.", lower_bound=1)
+    flags.DEFINE_multi_string("row", [], "Train this row alone; may be given several times.")
+    flags.DEFINE_bool("list", False, "Print the names of the table's rows, one a line, and do nothing else.")
+    flags.DEFINE_string("workdir", None, "Folder of the runs. Default: runs/<table>-<name of the config file>.")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; settings look like --config.train.steps=100")
-    if TABLE.value is None:
+    values = flags.FLAGS
+    if values.table is None:
         raise app.UsageError(f"--table is required: {', '.join(TABLES)}")
-    table = TABLES[TABLE.value]
-    if LIST.value:
+    table = TABLES[values.table]
+    if values.list:
         print("\n".join(row.name for row in table.rows))
         return
-    if CONFIG.value is None:
+    if values.config is None:
         raise app.UsageError("--config is required, for example --config configs/study.py")
     startup.quiet_libraries()
-    name = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    workdir = pathlib.Path(WORKDIR.value or f"runs/{table.name}-{name}")
+    name = pathlib.Path(config_flags.get_config_filename(values["config"])).stem
+    workdir = pathlib.Path(values.workdir or f"runs/{table.name}-{name}")
     with startup.command():
-        rows = table.chosen(ROWS.value)
-        if CONFIG.value.train.compilation_cache:
+        rows = table.chosen(values.row)
+        if values.config.train.compilation_cache:
             startup.cache_compilations()
-        reproduce(table, rows, CONFIG.value, seeds=SEEDS.value, workdir=workdir)
+        reproduce(table, rows, values.config, seeds=values.seeds, workdir=workdir)
 
 
 def reproduce(table: Table, rows: Sequence[Row], config: ConfigDict, *, seeds: int, workdir: pathlib.Path) -> str:
@@ -179,4 +183,5 @@ def _protocol(row: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    define_flags()
     startup.run(main, flags_parser=startup.parse_flags)
