@@ -32,7 +32,7 @@ def get_config() -> ConfigDict:
     config.data.seed = 0  # of the random share and of the folds
 
     config.augment.pad = 6
-    config.loss.triplet.kind = "batch_hard"
+    config.loss.batch_hard.weight = 1.0
     config.optimizer.learning_rate = 0.1
     config.optimizer.backbone_factor = 0.2
 

@@ -21,6 +21,6 @@ def get_config() -> ConfigDict:
     config.augment.erasing = 0.5
     config.augment.channel_exchange = 0.5
     config.model.pooling = "gem"
-    config.loss.triplet.kind = "weighted_regularized"
+    config.loss.weighted_regularized.weight = 1.0
     config.eval.flip = True
     return config

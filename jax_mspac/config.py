@@ -19,7 +19,7 @@ from jax_mspac.errors import UserError
 # Name of the resolved config in the workdir.
 FILE = "config.json"
 # A resumed run must agree with its checkpoints in these sections; elsewhere (train, eval, ...) it may change its mind.
-RUN_IDENTITY = ("method", "seed", "data", "batch", "augment", "model", "loss", "optimizer")
+RUN_IDENTITY = ("method", "recipe", "seed", "data", "batch", "augment", "model", "loss", "optimizer")
 # Where data lies may differ between machines.
 LOCATIONS = ("source", "data_dir")
 
@@ -27,7 +27,8 @@ LOCATIONS = ("source", "data_dir")
 def default_config() -> ConfigDict:
     """All fields with their defaults: MSPAC-MeCen on the demo data, at a size for two CPU cores."""
     config = ConfigDict()
-    config.method = "mspac"  # a name of jax_mspac.methods.METHODS
+    config.method = "mspac"  # a name of jax_mspac.methods.METHODS; it sets what makes that system, unless you do
+    config.recipe = "own"  # optimizer, schedule and identities per step: of the method (own), or as set here (config)
     config.seed = 0
 
     config.data = ConfigDict()
@@ -50,6 +51,7 @@ def default_config() -> ConfigDict:
     config.augment.erasing = 0.5
     config.augment.channel_exchange = 0.0  # visible images only: one channel shown in all three
     config.augment.random_grey = 0.0  # visible images only
+    config.augment.exchanged_view = False  # show each visible image twice, the second time with channel exchange
 
     config.model = ConfigDict()
     config.model.backbone = "resnet18"  # resnet18, resnet34, resnet50
@@ -57,6 +59,8 @@ def default_config() -> ConfigDict:
     config.model.pretrained = "none"  # none, a .safetensors/.npz/.pth file, or hf://OWNER/NAME
     config.model.last_stride = 1
     config.model.shared_from = 1  # 0: all layers shared ... 1: own stems ... 5: two separate networks
+    config.model.nonlocal_blocks = False  # AGW's, behind the second half of layers 2 and 3
+    config.model.input_form = "rgb"  # rgb; zero_padding: two channels, one per modality, into a shared network
     config.model.parts = (6, 3, 1)  # stripes per level of the cascade; (): no attention
     config.model.attention_form = "mask"  # mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)
     config.model.attention_kernel = 7  # of the spatial gate
@@ -80,10 +84,25 @@ def default_config() -> ConfigDict:
     config.loss.hetero_center = ConfigDict()
     config.loss.hetero_center.weight = 0.0  # 0: no hetero-centre loss
     config.loss.hetero_center.margin = 0.1
-    config.loss.triplet = ConfigDict()
-    config.loss.triplet.kind = "none"  # none, batch_hard, weighted_regularized
-    config.loss.triplet.weight = 1.0
-    config.loss.triplet.margin = 0.3  # batch_hard only
+    config.loss.batch_hard = ConfigDict()
+    config.loss.batch_hard.weight = 0.0  # 0: no batch-hard triplet loss
+    config.loss.batch_hard.margin = 0.3
+    config.loss.weighted_regularized = ConfigDict()
+    config.loss.weighted_regularized.weight = 0.0  # 0: no weighted regularised triplet loss
+    config.loss.weighted_regularized.squared = False  # of the squared difference, as in CAJ
+    config.loss.hetero_center_triplet = ConfigDict()
+    config.loss.hetero_center_triplet.weight = 0.0  # 0: no triplet loss of modality centres
+    config.loss.hetero_center_triplet.margin = 0.3
+    config.loss.hetero_center_triplet.stripes = 0.0  # weight of the mean over stripes, beside that of the whole
+    config.loss.contrastive = ConfigDict()
+    config.loss.contrastive.weight = 0.0  # 0: no contrastive loss across the modalities
+    config.loss.contrastive.margin = 0.5
+    config.loss.dual_constrained = ConfigDict()
+    config.loss.dual_constrained.weight = 0.0  # 0: no dual-constrained top-ranking loss (BDTR)
+    config.loss.dual_constrained.margin = 0.5
+    config.loss.center_constrained = ConfigDict()
+    config.loss.center_constrained.weight = 0.0  # 0: no centre-constrained top-ranking loss (eBDTR)
+    config.loss.center_constrained.margin = 0.5
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # sgd (Nesterov), adamw
@@ -201,6 +220,10 @@ def validate(config: ConfigDict) -> None:
     expect("model.parts", all(n >= 1 and rows % n == 0 for n in parts), f"numbers that divide {heights}, or ()")
     divides = config.loss.identity != "part" or rows % max(config.model.stripes, 1) == 0
     expect("model.stripes", divides, f"a number that divides {heights}")
+    one_of("recipe", config.recipe, "own", "config")
+    one_of("model.input_form", config.model.input_form, "rgb", "zero_padding")
+    shared = config.model.input_form == "rgb" or config.model.shared_from == 0
+    expect("model.shared_from", shared, "0, because model.input_form is 'zero_padding'")
     one_of("model.attention_form", config.model.attention_form, "mask", "literal")
     one_of("model.pooling", config.model.pooling, "average", "gem")
     one_of("model.dtype", config.model.dtype, "float32", "bfloat16")
@@ -209,16 +232,15 @@ def validate(config: ConfigDict) -> None:
     one_of("loss.mecen.centers", config.loss.mecen.centers, "normalize", "project")
     one_of("loss.mecen.feature", config.loss.mecen.feature, "before_neck", "after_neck")
     one_of("loss.mecen.reduction", config.loss.mecen.reduction, "sum", "mean", "per_sample")
-    one_of("loss.triplet.kind", config.loss.triplet.kind, "none", "batch_hard", "weighted_regularized")
     one_of("optimizer.name", config.optimizer.name, "sgd", "adamw")
     one_of("optimizer.schedule", config.optimizer.schedule, "constant", "step", "cosine")
     expect("optimizer.learning_rate", 0 < config.optimizer.learning_rate < math.inf, "a positive number")
     for field in ("backbone_factor", "centers_factor", "weight_decay", "clip_norm"):
         expect(f"optimizer.{field}", 0 <= config.optimizer[field] < math.inf, "0 or a positive number")
-    for name in ("mecen", "hetero_center", "triplet"):
-        weight, margin = config.loss[name].weight, config.loss[name].margin
-        expect(f"loss.{name}.weight", 0 <= weight < math.inf, "0 (not used) or a positive number")
-        expect(f"loss.{name}.margin", 0 <= margin < math.inf, "0 or a positive number")
+    for name, loss in config.loss.items():
+        if isinstance(loss, ConfigDict):
+            expect(f"loss.{name}.weight", 0 <= loss.weight < math.inf, "0 (not used) or a positive number")
+            expect(f"loss.{name}.margin", 0 <= loss.get("margin", 0) < math.inf, "0 or a positive number")
     expect("loss.label_smoothing", 0 <= config.loss.label_smoothing < 1, "a fraction from 0 to below 1")
     expect("optimizer.momentum", 0 <= config.optimizer.momentum < 1, "a fraction from 0 to below 1")
     milestones = config.optimizer.milestones

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 
 import numpy as np
-from skimage.feature import hog
+
+from jax_mspac.handcrafted import hog
 
 
 def random_features(count: int, *, seed: int = 0, dim: int = 64) -> np.ndarray:
@@ -24,7 +25,7 @@ def pixel_features(images: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def hog_features(images: Iterable[np.ndarray]) -> np.ndarray:
-    """Histograms of oriented gradients of the grey image: 9 directions, cells of 8 x 8 pixels, blocks of 2 x 2 cells.
+    """Histograms of oriented gradients of the grey image, see `handcrafted.hog`.
 
     Args:
       images: batches of uint8 [n, H, W, 3] with H and W at least 16.
@@ -32,13 +33,7 @@ def hog_features(images: Iterable[np.ndarray]) -> np.ndarray:
     Returns:
       float32 [N, D].
     """
-    return np.stack(
-        [
-            hog(image.mean(axis=-1), orientations=9, pixels_per_cell=(8, 8), cells_per_block=(2, 2)).astype(np.float32)
-            for batch in images
-            for image in batch
-        ]
-    )
+    return np.concatenate([hog.extract(batch) for batch in images])
 
 
 FLOORS = {"pixels": pixel_features, "hog": hog_features}

@@ -34,6 +34,7 @@ def watched() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _received = None  # whatever comes next in this process was not asked to stop
 
 
 @contextlib.contextmanager

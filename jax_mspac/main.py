@@ -9,7 +9,7 @@ On several hosts it runs on each, with --distributed: see launch/.
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from absl import app, flags
@@ -56,7 +56,8 @@ def main(argv: list[str]) -> None:
     name = f"score-{features.stem}" if features else config_file.stem
     with startup.command():
         workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
-        run(CONFIG.value, workdir, MODE.value, features=features, processes=processes)
+        chosen = set(config_flags.get_override_values(flags.FLAGS["config"]))
+        run(CONFIG.value, workdir, MODE.value, chosen=chosen, features=features, processes=processes)
 
 
 def run(
@@ -64,6 +65,7 @@ def run(
     workdir: pathlib.Path,
     mode: str,
     *,
+    chosen: Collection[str] = (),
     features: pathlib.Path | None = None,
     processes: Mapping[str, Any] | None = None,
 ) -> None:
@@ -73,6 +75,7 @@ def run(
       config: of the run.
       workdir: folder of the run.
       mode: as the flag.
+      chosen: fields of the config that the method must leave alone.
       features: what "score" scores.
       processes: arguments of `distributed.joined`.
     """
@@ -86,8 +89,10 @@ def run(
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
     if config.train.compilation_cache:
         startup.cache_compilations()
-    from jax_mspac import distributed
+    from jax_mspac import distributed, methods
 
+    config = methods.configured(config, chosen=chosen)
+    config_lib.validate(config)
     with distributed.joined(**(processes or {})):
         from jax_mspac import series
         from jax_mspac.workdir import explained

@@ -16,6 +16,9 @@ PyTree = Any
 HUB = "hf://"
 # A classifier of ImageNet classes and torch's batch counter have no place in an embedder.
 IGNORED = re.compile(r"fc\..*|(.*\.)?num_batches_tracked")
+# Torchvision has no non-local blocks. They stay as they are: at the start, the identity.
+NEW = re.compile(r"nonlocal\d_\d+")
+STEM = "conv1.weight"
 TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
@@ -92,7 +95,9 @@ def _load_torch(path: Path) -> dict[str, np.ndarray]:
 def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: str) -> PyTree:
     """Replaces the backbone's parameters and statistics; each modality's own stages get the same weights.
 
-    Every tensor is accounted for: `fc.*` and `num_batches_tracked` are ignored, all others have to fit.
+    Every tensor is accounted for: `fc.*` and `num_batches_tracked` are ignored, all others have to fit. A stem of two
+    grey channels gets the sum of the stem's kernels for R, G and B in each of the two, and so starts with what the
+    network of colours makes of a grey image.
 
     Args:
       variables: of an `Embedder`: {"params": {"backbone": ...}, "batch_stats": {"backbone": ...}}.
@@ -100,7 +105,7 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: s
       source: where the tensors come from, for messages.
 
     Returns:
-      New variables; what is not in the backbone is as before.
+      New variables; what is not in the backbone is as before, and so are its non-local blocks.
 
     Raises:
       UserError: lists all names that are missing, unexpected, or of another shape than the backbone's, or not finite.
@@ -108,7 +113,7 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: s
     flat = traverse_util.flatten_dict(variables)
     used, problems = set(), []
     for path, leaf in flat.items():
-        if path[1] != "backbone":
+        if path[1] != "backbone" or NEW.fullmatch(path[3]):
             continue
         name = torch_name(path[3:])
         if name not in tensors:
@@ -119,6 +124,8 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: s
         is_kernel = len(shape) == 4  # OIHW there, HWIO here
         if is_kernel:
             shape = (shape[3], shape[2], *shape[:2])
+        if name == STEM and shape[1] == 2 and value.shape[1:2] == (3,):
+            value = np.repeat(value.sum(axis=1, keepdims=True), 2, axis=1)
         if value.shape != shape:
             problems.append(f"{name}: shape {value.shape}, the backbone needs {shape}")
         elif not (jnp.issubdtype(value.dtype, jnp.floating) and np.isfinite(value).all()):

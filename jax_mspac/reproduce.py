@@ -10,7 +10,7 @@ and a run's folder for each row and seed. Fields of the config can be set as for
 import json
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -54,16 +54,26 @@ def main(argv: list[str]) -> None:
         rows = table.chosen(values.row)
         if values.config.train.compilation_cache:
             startup.cache_compilations()
-        reproduce(table, rows, values.config, seeds=values.seeds, workdir=workdir)
+        chosen = set(config_flags.get_override_values(values["config"]))
+        reproduce(table, rows, values.config, chosen=chosen, seeds=values.seeds, workdir=workdir)
 
 
-def reproduce(table: Table, rows: Sequence[Row], config: ConfigDict, *, seeds: int, workdir: pathlib.Path) -> str:
+def reproduce(
+    table: Table,
+    rows: Sequence[Row],
+    config: ConfigDict,
+    *,
+    chosen: Collection[str] = (),
+    seeds: int,
+    workdir: pathlib.Path,
+) -> str:
     """Trains what is not trained yet and returns the table as Markdown.
 
     Args:
       table: which one.
       rows: those of its rows to train.
       config: what the rows have in common.
+      chosen: fields of it that the rows' methods must leave alone.
       seeds: runs per row.
       workdir: folder of the table; made if it is missing.
 
@@ -72,7 +82,7 @@ def reproduce(table: Table, rows: Sequence[Row], config: ConfigDict, *, seeds: i
     """
     # All rows get one run before any gets its second.
     runs = [(row, seed) for seed in range(config.seed, config.seed + seeds) for row in rows]
-    configs = {(row.name, seed): run_config(config, row, seed) for row, seed in runs}
+    configs = {(row.name, seed): run_config(config, row, seed, chosen=chosen) for row, seed in runs}
     # JAX and TensorFlow take seconds to import: --list and a wrong flag answer without them.
     from jax_mspac import series
 
@@ -94,7 +104,7 @@ def reproduce(table: Table, rows: Sequence[Row], config: ConfigDict, *, seeds: i
     return text
 
 
-def run_config(config: ConfigDict, row: Row, seed: int) -> ConfigDict:
+def run_config(config: ConfigDict, row: Row, seed: int, *, chosen: Collection[str] = ()) -> ConfigDict:
     """The validated config of one run; neither floors nor evaluations while training, which no table needs.
 
     Raises:
@@ -106,6 +116,7 @@ def run_config(config: ConfigDict, row: Row, seed: int) -> ConfigDict:
     config_lib.split_lists(config)
     config.update_from_flattened_dict({**row.settings, "seed": seed, "eval.floors": False, "eval.every": 0})
     try:
+        config = methods.configured(config, chosen={*chosen, *row.settings})
         config_lib.validate(config)
         methods.build(config, num_identities=1)
     except UserError as error:

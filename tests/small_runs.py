@@ -25,7 +25,7 @@ from jax_mspac import methods, parallel, startup, train
 from jax_mspac.checkpoints import FOLDER, Checkpoints
 from jax_mspac.evaluate import evaluate_checkpoint
 from jax_mspac.evaluator import Evaluator
-from jax_mspac.methods.base import State
+from jax_mspac.methods.base import State, System
 from jax_mspac.workdir import explained
 
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -202,7 +202,7 @@ def _work(fields, workdir, output, pause, slow_evaluation, mode):
 
 
 def register():
-    methods.METHODS["linear"] = lambda config, *, num_identities: Linear(num_identities)
+    methods.METHODS["linear"] = System(title="Linear", build=lambda config, *, num_identities: Linear(num_identities))
 
 
 def _pause(pause):

@@ -9,7 +9,7 @@ import small_runs
 from jax_mspac import methods, train
 from jax_mspac.errors import UserError
 from jax_mspac.finite import STATE_IS_FINITE, Watch, guarded
-from jax_mspac.methods.base import State
+from jax_mspac.methods.base import State, System
 
 BAD = 6  # a step that is saved and evaluated too
 
@@ -27,7 +27,7 @@ def run(folder, tmp_path, monkeypatch):
         def build(config, *, num_identities):
             return small_runs.Linear(num_identities, nan_at=bad)
 
-        monkeypatch.setitem(methods.METHODS, "linear", build)
+        monkeypatch.setitem(methods.METHODS, "linear", System(title="Linear", build=build))
         config = small_runs.config_of(folder, **{"train.steps": 8, "checkpoint.every": 1, **changes})
         train.train(config, tmp_path / name)
         return config, tmp_path / name

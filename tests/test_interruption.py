@@ -101,6 +101,7 @@ def test_a_second_ctrl_c_ends_at_once(config, tmp_path):
     output = tmp_path / "output"
     process = small_runs.start(config, tmp_path / "run", output=output, pause=3.0)
     small_runs.wait_for(output, "step 1/24", process)
+    time.sleep(0.5)  # the step that said so is over, and the pause of the next one has begun
     os.kill(process.pid, signal.SIGTERM)
     time.sleep(0.2)
     os.kill(process.pid, signal.SIGTERM)  # schedulers repeat themselves; a second one changes nothing

@@ -30,6 +30,7 @@ LOSSES = {
     "hard": functools.partial(triplet.batch_hard, margin=0.3),
     "soft": functools.partial(triplet.batch_hard, margin=None),
     "weighted": triplet.weighted_regularized,
+    "squared": functools.partial(triplet.weighted_regularized, squared=True),
 }
 
 

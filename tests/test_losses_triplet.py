@@ -11,6 +11,7 @@ LOSSES = {
     "hard": functools.partial(triplet.batch_hard, margin=0.3),
     "soft": functools.partial(triplet.batch_hard, margin=None),
     "weighted": triplet.weighted_regularized,
+    "squared": functools.partial(triplet.weighted_regularized, squared=True),
 }
 
 
@@ -25,9 +26,10 @@ def _reference(name, features, labels):
     for a, label in zip(features, labels, strict=True):
         distance = np.sqrt(np.sum((a - features) ** 2, axis=1))
         positive, negative = distance[labels == label], distance[labels != label]
-        if name == "weighted":
+        if name in ("weighted", "squared"):
             w, v = np.exp(positive) / np.exp(positive).sum(), np.exp(-negative) / np.exp(-negative).sum()
-            total += np.log1p(np.exp(w @ positive - v @ negative))
+            difference = w @ positive - v @ negative
+            total += np.log1p(np.exp(difference if name == "weighted" else np.sign(difference) * difference**2))
         else:
             difference = positive.max() - negative.min()
             total += max(difference + 0.3, 0.0) if name == "hard" else np.log1p(np.exp(difference))
@@ -37,8 +39,8 @@ def _reference(name, features, labels):
 @pytest.mark.parametrize("name", LOSSES)
 def test_value_matches_loops(name):
     features, labels = _example()
-    # Rounding in the distance of an anchor to itself is about 1e-3; it enters the weighted loss only.
-    rtol = 1e-3 if name == "weighted" else 1e-5
+    # Rounding in the distance of an anchor to itself is about 1e-3; it enters the weighted losses only.
+    rtol = 1e-3 if name in ("weighted", "squared") else 1e-5
     np.testing.assert_allclose(LOSSES[name](features, labels), _reference(name, features, labels), rtol=rtol)
 
 
@@ -92,6 +94,13 @@ def test_an_anchor_without_a_negative_counts_as_zero_in_the_mean():
     np.testing.assert_allclose(loss, 0.25)
     weighted = LOSSES["weighted"](anchors, labels, candidates, candidate_labels)
     np.testing.assert_allclose(weighted, np.log1p(np.exp(-3)) / 2)
+
+
+def test_the_squared_difference_keeps_its_sign():
+    anchor, label, labels = np.zeros((1, 1), np.float32), np.array([0]), np.array([0, 1])
+    for positive, negative, difference in ((3.0, 1.0, 4.0), (1.0, 3.0, -4.0)):
+        loss = LOSSES["squared"](anchor, label, np.array([[positive], [negative]], np.float32), labels)
+        np.testing.assert_allclose(loss, np.log1p(np.exp(difference)), rtol=1e-5)
 
 
 def test_an_anchor_without_another_positive_still_pushes_its_negatives():

@@ -56,17 +56,17 @@ def run(config, devices, steps=1):
     return state, history
 
 
-ALL_LOSSES = {"loss.triplet.kind": "batch_hard", "loss.label_smoothing": 0.1, "loss.hetero_center.weight": 0.5}
+ALL_LOSSES = {"loss.batch_hard.weight": 1.0, "loss.label_smoothing": 0.1, "loss.hetero_center.weight": 0.5}
 
 
 @pytest.mark.parametrize("reduction", ["per_sample", "mean", "sum"])
 def test_four_devices_do_what_one_does(reduction):
     # Weighted-regularised triplet, too; one of the two per reduction keeps the compilations few.
-    kind = "weighted_regularized" if reduction == "mean" else "batch_hard"
-    config = tiny_config(**ALL_LOSSES | {"loss.mecen.reduction": reduction, "loss.triplet.kind": kind})
+    triplet = {"loss.batch_hard.weight": 0, "loss.weighted_regularized.weight": 1.0} if reduction == "mean" else {}
+    config = tiny_config(**ALL_LOSSES | {"loss.mecen.reduction": reduction} | triplet)
     (one, one_metrics), (four, four_metrics) = run(config, 1, steps=2), run(config, 4, steps=2)
     for first, second in zip(one_metrics, four_metrics, strict=True):
-        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "hetero_center", "triplet"}
+        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "hetero_center", "batch_hard"}
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=2e-4)
     # Parameters, BatchNorm statistics, heads, centres and momenta: everything.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
@@ -103,15 +103,17 @@ def test_loss_falls_on_one_batch():
 
 
 def test_weights_of_the_loss_terms():
-    config = tiny_config(**ALL_LOSSES | {"loss.mecen.weight": 0.25, "loss.triplet.weight": 2.0})
+    config = tiny_config(**ALL_LOSSES | {"loss.mecen.weight": 0.25, "loss.batch_hard.weight": 2.0})
     _, (metrics,) = run(config, 1)
-    expected = metrics["identity"] + 0.25 * metrics["mecen"] + 0.5 * metrics["hetero_center"] + 2.0 * metrics["triplet"]
+    expected = (
+        metrics["identity"] + 0.25 * metrics["mecen"] + 0.5 * metrics["hetero_center"] + 2.0 * metrics["batch_hard"]
+    )
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
 
 
 def test_switched_off_losses_leave_no_trace():
     state, (metrics,) = run(tiny_config(**{"loss.mecen.weight": 0.0}), 1)
-    assert not {"mecen", "hetero_center", "triplet"} & metrics.keys()
+    assert not {"mecen", "hetero_center", "batch_hard"} & metrics.keys()
     assert set(state.training["heads"]) == {"classifier"}
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jax_mspac.losses import distances
+from jax_mspac.losses import centers, distances
 
 
 def hetero_center(
@@ -34,15 +34,8 @@ def hetero_center(
     """
     own = visible_labels[:, None] == visible_labels[None, :]
     other = visible_labels[:, None] == infrared_labels[None, :]
-    between = _means(own, distances.unit(visible)) - _means(other, distances.unit(infrared))
+    between = centers.means(own, distances.unit(visible)) - centers.means(other, distances.unit(infrared))
     hinge = jnp.maximum(jnp.sum(jnp.square(between), axis=1) - margin, 0.0)
     # One row per visible example: each identity counts once, however many examples it has.
     weight = jnp.any(other, axis=1) / jnp.sum(own, axis=1)
     return jnp.sum(weight * hinge) / jnp.maximum(jnp.sum(weight), 1e-6)
-
-
-def _means(member: jax.Array, features: jax.Array) -> jax.Array:
-    """Mean of the features [m, D] in each row's set of `member`, bool [n, m]; 0 for an empty one."""
-    member = member.astype(jnp.float32)
-    total = jnp.matmul(member, features, precision=jax.lax.Precision.HIGHEST)
-    return total / jnp.maximum(jnp.sum(member, axis=1, keepdims=True), 1.0)

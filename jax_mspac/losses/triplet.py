@@ -49,23 +49,31 @@ def weighted_regularized(
     labels: jax.Array,
     candidates: jax.Array | None = None,
     candidate_labels: jax.Array | None = None,
+    *,
+    squared: bool = False,
 ) -> jax.Array:
     """Weighted regularised triplet loss of AGW (Ye et al., arXiv 2001.04193).
 
     mean_a log(1 + exp(sum_p w_p d(a, p) - sum_n v_n d(a, n))) with w = softmax(d(a, p)) over the positives and
     v = softmax(-d(a, n)) over the negatives. The weights carry gradients, too.
 
+    With `squared` it is the enhanced squared difference loss of CAJ (Ye et al., ICCV 2021): the difference D of the two
+    sums is replaced by sign(D) D^2. CAJ clips D^2 at 88, where its gradient vanishes; here it grows on.
+
     Args:
       anchors: [n, D].
       labels: int [n].
       candidates: [N, D]; the anchors if not given.
       candidate_labels: int [N]; given if and only if candidates are.
+      squared: whether to square the difference, keeping its sign.
 
     Returns:
       float32 scalar.
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
     difference = _softmax_mean(distance, distance, same) - _softmax_mean(distance, -distance, ~same)
+    if squared:
+        difference = difference * jnp.abs(difference)
     return jnp.mean(jnp.where(jnp.any(~same, axis=1), jax.nn.softplus(difference), 0.0))
 
 

@@ -1,16 +1,65 @@
 """The systems that can be trained, by name."""
 
-from collections.abc import Callable
+from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
 from jax_mspac.errors import UserError
-from jax_mspac.methods import mspac
-from jax_mspac.methods.base import Method
+from jax_mspac.methods import (
+    agw,
+    bdtr,
+    caj,
+    ebdtr,
+    hetero_center,
+    hetero_center_triplet,
+    mspac,
+    one_stream,
+    tone,
+    two_stream,
+    zero_padding,
+)
+from jax_mspac.methods.base import Method, System
 
-METHODS: dict[str, Callable[..., Method]] = {
-    "mspac": mspac.build,
+METHODS: dict[str, System] = {
+    "tone": tone.SYSTEM,
+    "one_stream": one_stream.SYSTEM,
+    "two_stream": two_stream.SYSTEM,
+    "zero_padding": zero_padding.SYSTEM,
+    "bdtr": bdtr.SYSTEM,
+    "ebdtr": ebdtr.SYSTEM,
+    "hetero_center": hetero_center.SYSTEM,
+    "hetero_center_triplet": hetero_center_triplet.SYSTEM,
+    "agw": agw.SYSTEM,
+    "caj": caj.SYSTEM,
+    "mspac": mspac.SYSTEM,
 }
+
+
+def configured(config: ConfigDict, *, chosen: Collection[str] = ()) -> ConfigDict:
+    """A copy of a config with the settings of the system that `config.method` names.
+
+    Args:
+      config: of a data set and a size.
+      chosen: fields that stay as they are, such as "loss.mecen.weight": what the user set by hand.
+
+    Raises:
+      UserError: there is no such method.
+    """
+    system = _named(config.method)
+    config = config.copy_and_resolve_references()
+    settings = dict(system.settings)
+    if system.images:
+        batch, (visible, infrared) = config.batch, system.images
+        identities = batch.identities * (batch.visible + batch.infrared) // (visible + infrared)
+        settings |= {
+            "batch.identities": max(identities, 2),
+            "batch.visible": visible,
+            "batch.infrared": infrared,
+        }
+    if config.recipe == "own":
+        settings |= system.recipe
+    config.update_from_flattened_dict({field: value for field, value in settings.items() if field not in chosen})
+    return config
 
 
 def build(config: ConfigDict, *, num_identities: int) -> Method:
@@ -23,6 +72,10 @@ def build(config: ConfigDict, *, num_identities: int) -> Method:
     Raises:
       UserError: there is no such method, or its settings do not fit together.
     """
-    if config.method not in METHODS:
-        raise UserError(f"config.method is {config.method!r}; there are {', '.join(METHODS)}")
-    return METHODS[config.method](config, num_identities=num_identities)
+    return _named(config.method).build(config, num_identities=num_identities)
+
+
+def _named(name: str) -> System:
+    if name not in METHODS:
+        raise UserError(f"config.method is {name!r}; there are {', '.join(METHODS)}")
+    return METHODS[name]

@@ -1,6 +1,7 @@
-"""What a method is: a state it owns, an update and an embedding, all pure."""
+"""What a method is: a state it owns, an update and an embedding, all pure; and what sets one system apart."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import flax.struct
@@ -44,3 +45,22 @@ class Method(Protocol):
 
     def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         """Features of uint8 images [N, H, W, 3] of one modality: feature name -> float32 [N, D]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class System:
+    """A system to train, as data: what it changes in a config, and what builds it from one.
+
+    Attributes:
+      title: as tables print it.
+      build: makes the method: `build(config, num_identities=...)`.
+      settings: config field, such as "model.shared_from" -> value: the network, the losses, the augmentation.
+      images: (visible, infrared) images of an identity in a batch, whose size stays the config's; None leaves both.
+      recipe: config field -> value: its own optimizer, schedule and identities per step, for `recipe="own"`.
+    """
+
+    title: str
+    build: Callable[..., Method]
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    images: tuple[int, int] | None = None
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from jax_mspac.errors import UserError
 from jax_mspac.models.attention import CascadedPartAttention, check_partition
+from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import batch_norm
 from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.models.resnet import ResNet
@@ -30,7 +31,8 @@ class Embedder(nn.Module):
 
     Attributes:
       backbone: "resnet18", "resnet34" or "resnet50".
-      width, last_stride, shared_from: see `ResNet`.
+      width, last_stride, shared_from, nonlocal_blocks: see `ResNet`.
+      input_form: "rgb", or "zero_padding" for `input_forms.zero_padded`, whose two channels enter one shared network.
       parts, attention_form, attention_kernel: see `CascadedPartAttention`; parts=() is the plain backbone.
       pooling: "average" or "gem".
       embedding_dim: features per part, by a linear layer for each part (without bias, which the neck would take out
@@ -44,6 +46,8 @@ class Embedder(nn.Module):
     width: int = 64
     last_stride: int = 1
     shared_from: int = 1
+    nonlocal_blocks: bool = False
+    input_form: str = "rgb"
     parts: tuple[int, ...] = (6, 3, 1)
     attention_form: str = "mask"
     attention_kernel: int = 7
@@ -69,6 +73,14 @@ class Embedder(nn.Module):
         """
         if self.pooling not in POOLINGS:
             raise UserError(f"pooling {self.pooling!r} does not exist; choose one of {', '.join(POOLINGS)}")
+        if self.input_form not in INPUT_FORMS:
+            raise UserError(f"input_form {self.input_form!r} does not exist; choose one of {', '.join(INPUT_FORMS)}")
+        if self.input_form == "zero_padding":
+            if self.shared_from != 0:
+                raise UserError(
+                    f"shared_from is {self.shared_from}; input_form 'zero_padding' is for one network: expected 0"
+                )
+            images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
         num_parts = self.stripes or 1
         for x in images.values():
             check_partition(x.shape[1], stride=16 * self.last_stride, parts=(*self.parts, num_parts))
@@ -77,6 +89,7 @@ class Embedder(nn.Module):
             width=self.width,
             last_stride=self.last_stride,
             shared_from=self.shared_from,
+            nonlocal_blocks=self.nonlocal_blocks,
             dtype=self.dtype,
             axis_name=self.axis_name,
             name="backbone",

@@ -12,6 +12,7 @@ from jax_mspac import ops
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.layers import Conv, batch_norm
+from jax_mspac.models.nonlocal_block import NonLocalBlock
 
 NUM_STAGES = 5  # the stem and layers 1 to 4
 
@@ -73,6 +74,7 @@ class Stages(nn.Module):
       stages: which stages, in order; none is the identity.
       width: channels of the stem.
       last_stride: stride of layer 4.
+      nonlocal_blocks: see `ResNet`.
       dtype: dtype of the computation.
       axis_name: see `batch_norm`.
     """
@@ -81,6 +83,7 @@ class Stages(nn.Module):
     stages: tuple[int, ...]
     width: int
     last_stride: int
+    nonlocal_blocks: bool
     dtype: Any
     axis_name: str | None
 
@@ -94,8 +97,8 @@ class Stages(nn.Module):
                 x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
                 x = ops.max_pool(nn.relu(norm(name="bn1")(x)), window=3, stride=2, padding=1)
                 continue
-            strides = (1, 2, 2, self.last_stride)[stage - 1]
-            for i in range(depths[stage - 1]):
+            strides, depth = (1, 2, 2, self.last_stride)[stage - 1], depths[stage - 1]
+            for i in range(depth):
                 x = block(
                     features=self.width * 2 ** (stage - 1),
                     strides=strides if i == 0 else 1,
@@ -103,6 +106,8 @@ class Stages(nn.Module):
                     norm=norm,
                     name=f"layer{stage}_{i}",
                 )(x)
+                if self.nonlocal_blocks and stage in (2, 3) and i >= depth // 2:
+                    x = NonLocalBlock(norm=norm, dtype=self.dtype, name=f"nonlocal{stage}_{i}")(x)
         return x
 
 
@@ -111,8 +116,8 @@ class ResNet(nn.Module):
 
     The structure is torchvision's (He et al., arXiv 1512.03385, with the stride in the 3x3 convolution). Parameters are
     named MODALITY/... for a modality's own stages and shared/... for the rest, with torchvision's names below, for
-    example visible/conv1 and shared/layer3_1/conv2. Both modalities pass the shared stages in one batch, so that its
-    normalisation statistics mix them.
+    example visible/conv1 and shared/layer3_1/conv2, and nonlocal3_1 for the non-local block after layer3_1. Both
+    modalities pass the shared stages in one batch, so that its normalisation statistics mix them.
 
     Attributes:
       architecture: "resnet18", "resnet34" or "resnet50".
@@ -120,6 +125,8 @@ class ResNet(nn.Module):
       last_stride: stride of layer 4. 1 doubles the feature map, for a total stride of 16 instead of 32.
       shared_from: the first shared stage. 0 shares all; 1 leaves a stem per modality; 2 a stem and layer 1; ...;
         5 makes two full networks.
+      nonlocal_blocks: whether a `NonLocalBlock` follows each block of the second half of layers 2 and 3. Of ResNet-50
+        these are the last 2 and 3 blocks, as in AGW; ResNet-34 has as many, ResNet-18 one in each layer.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronised batch normalisation while training.
     """
@@ -128,6 +135,7 @@ class ResNet(nn.Module):
     width: int = 64
     last_stride: int = 1
     shared_from: int = 1
+    nonlocal_blocks: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
@@ -136,7 +144,7 @@ class ResNet(nn.Module):
         """Feature maps of the images of one modality or both.
 
         Args:
-          images: modality -> normalised float images [n, H, W, 3]. `init` needs both modalities.
+          images: modality -> normalised float images [n, H, W, channels]. `init` needs both modalities.
           train: whether batch normalisation uses and updates the statistics of the batch.
 
         Returns:
@@ -154,6 +162,7 @@ class ResNet(nn.Module):
             architecture=self.architecture,
             width=self.width,
             last_stride=self.last_stride,
+            nonlocal_blocks=self.nonlocal_blocks,
             dtype=self.dtype,
             axis_name=self.axis_name,
         )

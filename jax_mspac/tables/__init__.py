@@ -1,8 +1,10 @@
-"""Tables of runs, by name: the slides' ablations, and what they leave open."""
+"""Tables of runs, by name: the slides' ablations and comparison, and what they leave open."""
 
-from jax_mspac.tables import attention, losses, mecen, parts, readings
+from jax_mspac.tables import attention, comparison, losses, mecen, parts, readings
 from jax_mspac.tables.base import Row, Table
 
-TABLES: dict[str, Table] = {module.TABLE.name: module.TABLE for module in (attention, parts, mecen, readings, losses)}
+TABLES: dict[str, Table] = {
+    module.TABLE.name: module.TABLE for module in (attention, parts, mecen, readings, losses, comparison)
+}
 
 __all__ = ["TABLES", "Row", "Table"]

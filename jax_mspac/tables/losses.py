@@ -2,14 +2,14 @@
 
 from jax_mspac.tables.base import Row, Table
 
-_ALONE = {"loss.mecen.weight": 0.0, "loss.hetero_center.weight": 0.0, "loss.triplet.kind": "none"}
+_ALONE = {f"loss.{name}.weight": 0.0 for name in ("mecen", "hetero_center", "batch_hard", "weighted_regularized")}
 _LOSSES = {
     "identity": {},
     "+MeCen": {"loss.mecen.weight": 0.2},
     "+hetero-center": {"loss.hetero_center.weight": 0.5},
-    "+batch-hard": {"loss.triplet.kind": "batch_hard"},
-    "+weighted triplet": {"loss.triplet.kind": "weighted_regularized"},
-    "+MeCen+batch-hard": {"loss.mecen.weight": 0.2, "loss.triplet.kind": "batch_hard"},
+    "+batch-hard": {"loss.batch_hard.weight": 1.0},
+    "+weighted triplet": {"loss.weighted_regularized.weight": 1.0},
+    "+MeCen+batch-hard": {"loss.mecen.weight": 0.2, "loss.batch_hard.weight": 1.0},
 }
 
 TABLE = Table(

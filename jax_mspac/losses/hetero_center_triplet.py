@@ -1,0 +1,50 @@
+"""Hetero-centre triplet loss: batch-hard triplets of the centres of each identity and modality."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_mspac.losses import centers, distances
+from jax_mspac.ops import largest
+
+
+def hetero_center_triplet(
+    visible: jax.Array,
+    visible_labels: jax.Array,
+    infrared: jax.Array,
+    infrared_labels: jax.Array,
+    *,
+    margin: float = 0.3,
+) -> jax.Array:
+    """Hetero-centre triplet loss (Liu et al., arXiv 2008.06223).
+
+    mean_c max(margin + d(c, p) - min_n d(c, n), 0) over the centres c of all identities in both modalities, d the
+    Euclidean distance. p is the centre of the same identity in the other modality, n a centre of another identity in
+    either modality. A centre without p still pushes the others away; without n, it contributes 0 to the mean.
+
+    The centres are of the whole batch: on several devices pass the gathered features.
+
+    Args:
+      visible: [n, D].
+      visible_labels: int [n].
+      infrared: [m, D].
+      infrared_labels: int [m].
+      margin: of the distances.
+
+    Returns:
+      float32 scalar.
+    """
+    own = [labels[:, None] == labels[None, :] for labels in (visible_labels, infrared_labels)]
+    # One row per example, so that shapes are static: all examples of an identity and modality have the same centre.
+    center = jnp.concatenate(
+        [centers.means(own[0], distances.bounded(visible)), centers.means(own[1], distances.bounded(infrared))]
+    )
+    labels = jnp.concatenate([visible_labels, infrared_labels])
+    distance = distances.euclidean(center, center)
+    same = labels[:, None] == labels[None, :]
+    positive = largest(jnp.where(same, distance, 0.0), axis=1)
+    negative = -largest(jnp.where(same, -jnp.inf, -distance), axis=1)
+    has_negative = jnp.any(~same, axis=1)
+    loss = jnp.maximum(margin + positive - jnp.where(has_negative, negative, 0.0), 0.0)
+    # Each centre counts once, however many examples it has.
+    weight = 1.0 / jnp.concatenate([jnp.sum(member, axis=1) for member in own])
+    return jnp.sum(weight * jnp.where(has_negative, loss, 0.0)) / jnp.sum(weight)

@@ -1,0 +1,114 @@
+"""Bi-directional top-ranking losses: visible anchors among the infrared examples, infrared ones among the visible.
+
+Both take unit features and are sums of two means, over the visible and over the infrared anchors, in which an anchor
+counts as 0 if the other modality lacks its identity or has no other one. They compare the whole batch: on several
+devices pass the gathered features.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jax_mspac.losses import centers, distances
+
+
+def dual_constrained(
+    visible: jax.Array,
+    visible_labels: jax.Array,
+    infrared: jax.Array,
+    infrared_labels: jax.Array,
+    *,
+    margin: float = 0.5,
+    intra_margin: float = 0.1,
+    intra_weight: float = 0.1,
+) -> jax.Array:
+    """Bi-directional dual-constrained top-ranking loss, BDTR (Ye et al., IJCAI 2018).
+
+    An anchor a costs
+
+        max(margin + d(a, p) - d(a, n), 0) + intra_weight max(intra_margin - d(p, n), 0)
+
+    where d is the Euclidean distance and, of the other modality, p is the farthest example of its identity and n the
+    closest one of another identity.
+
+    Args:
+      visible: [n, D].
+      visible_labels: int [n].
+      infrared: [m, D].
+      infrared_labels: int [m].
+      margin: of the distances between the modalities.
+      intra_margin: least distance of p and n, which are of one modality.
+      intra_weight: of that constraint.
+
+    Returns:
+      float32 scalar.
+    """
+    features, same, across = _batch(visible, visible_labels, infrared, infrared_labels)
+    distance = distances.euclidean(features, features)
+    positive, negative = _farthest(distance, same & across), _closest(distance, ~same & across)
+    rows = jnp.arange(len(features))
+    inter = jnp.maximum(margin + distance[rows, positive] - distance[rows, negative], 0.0)
+    intra = jnp.maximum(intra_margin - distance[positive, negative], 0.0)
+    return _sum_of_means(inter + intra_weight * intra, same, across)
+
+
+def center_constrained(
+    visible: jax.Array,
+    visible_labels: jax.Array,
+    infrared: jax.Array,
+    infrared_labels: jax.Array,
+    *,
+    margin: float = 0.5,
+) -> jax.Array:
+    """Bi-directional centre-constrained top-ranking loss, eBDTR (Ye et al., TIFS 2020), in a reading of ours.
+
+    The paper's abstract says that it merges the two constraints of BDTR into one formula by means of a centre; the
+    formula is not public. In our reading an anchor a costs
+
+        max(margin + d(a, p) - d(c, n), 0)
+
+    where d is the Euclidean distance and c the mean of all features of its identity. Of the other modality, p is the
+    farthest example of its identity from a, and n the closest one of another identity to c. With one image per modality
+    c is the midpoint of a and p: what pushes n away from it pushes n away from a (BDTR's first constraint) and from p
+    (its second).
+
+    Args:
+      visible: [n, D].
+      visible_labels: int [n].
+      infrared: [m, D].
+      infrared_labels: int [m].
+      margin: of the distances.
+
+    Returns:
+      float32 scalar.
+    """
+    features, same, across = _batch(visible, visible_labels, infrared, infrared_labels)
+    distance = distances.euclidean(features, features)
+    from_center = distances.euclidean(centers.means(same, features), features)
+    positive, negative = _farthest(distance, same & across), _closest(from_center, ~same & across)
+    rows = jnp.arange(len(features))
+    loss = jnp.maximum(margin + distance[rows, positive] - from_center[rows, negative], 0.0)
+    return _sum_of_means(loss, same, across)
+
+
+def _batch(
+    visible: jax.Array, visible_labels: jax.Array, infrared: jax.Array, infrared_labels: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Unit features [N, D], and for all pairs [N, N] whether they are of one identity, and of different modalities."""
+    features = distances.unit(jnp.concatenate([visible, infrared]))
+    labels = jnp.concatenate([visible_labels, infrared_labels])
+    is_visible = jnp.arange(len(features)) < len(visible)
+    return features, labels[:, None] == labels[None, :], is_visible[:, None] != is_visible[None, :]
+
+
+def _farthest(distance: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.argmax(jnp.where(mask, distance, -jnp.inf), axis=1)
+
+
+def _closest(distance: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.argmin(jnp.where(mask, distance, jnp.inf), axis=1)
+
+
+def _sum_of_means(losses: jax.Array, same: jax.Array, across: jax.Array) -> jax.Array:
+    """Mean of the losses [N] over the anchors of each modality; those without a positive or a negative count as 0."""
+    complete = jnp.any(same & across, axis=1) & jnp.any(~same & across, axis=1)
+    return jnp.sum(jnp.where(complete, losses, 0.0) / jnp.sum(~across, axis=1))

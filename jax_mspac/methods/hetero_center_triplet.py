@@ -1,0 +1,30 @@
+"""Hetero-centre triplet loss (Liu et al., arXiv 2008.06223): shared from layer 2 on, six GeM stripes.
+
+The original adds up the identity losses of its stripes, ours is their mean: so the other losses weigh a sixth.
+"""
+
+from jax_mspac.methods import learned
+from jax_mspac.methods.base import System
+
+SYSTEM = System(
+    title="Hetero-centre triplet",
+    build=learned.build,
+    settings={
+        **learned.IDENTITY_ALONE,
+        "model.shared_from": 2,
+        "model.embedding_dim": 256,  # per stripe
+        "model.pooling": "gem",
+        "loss.identity": "part",
+        "loss.hetero_center_triplet.weight": 1 / 6,
+        "loss.hetero_center_triplet.stripes": 6.0,
+    },
+    images=(4, 4),
+    recipe={
+        **learned.AGW_RECIPE,
+        "optimizer.warmup": 0.16,
+        "optimizer.milestones": (0.33, 0.82),
+        "batch.identities": 6,
+        "batch.visible": 8,
+        "batch.infrared": 8,
+    },
+)

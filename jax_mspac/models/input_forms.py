@@ -1,0 +1,29 @@
+"""What of the two modalities' images reaches a network's first convolution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_mspac.modalities import VISIBLE
+
+INPUT_FORMS = ("rgb", "zero_padding")
+# The luma weights of ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+def zero_padded(images: jax.Array, *, modality: str) -> jax.Array:
+    """Deep zero-padding (Wu et al., ICCV 2017): visible images become [grey, 0], infrared ones [0, grey].
+
+    Grey is the luma of the normalised channels. That is an affine function of R, G and B as well, whose mean is zero
+    again, and so the mean colour, which fills padding and erased rectangles, stays zero in both channels.
+
+    Args:
+      images: normalised float images [n, H, W, 3].
+      modality: of all images.
+
+    Returns:
+      [n, H, W, 2] in the dtype of the images.
+    """
+    grey = sum(weight * images[..., c] for c, weight in enumerate(LUMA.tolist()))
+    zero = jnp.zeros_like(grey)
+    return jnp.stack([grey, zero] if modality == VISIBLE else [zero, grey], axis=-1)
