@@ -67,6 +67,9 @@ def default_config() -> ConfigDict:
     config.model.stripes = 6  # of the embedding when loss.identity is "part"
     config.model.pooling = "average"  # average, gem
     config.model.embedding_dim = 0  # 0: the pooled feature itself
+    config.model.descriptor = "hog"  # of the methods without a network: hog, lomo
+    config.model.metric = "kissme"  # of the methods that end with one: pca, kissme, lfda, cca, craft, hcml
+    config.model.metric_dims = 100  # of the features that come out of it
     config.model.dtype = "float32"  # of the computation: float32, bfloat16; parameters stay float32
 
     config.loss = ConfigDict()
@@ -132,7 +135,7 @@ def default_config() -> ConfigDict:
     config.eval.monitor_split = "val"  # what those look at; it also chooses the best checkpoint, unless "test"
     config.eval.batch = 64  # images
     config.eval.checkpoint = "latest"  # of --mode evaluate: latest, best or a step
-    config.eval.feature = "after_neck"  # the headline: before_neck or after_neck; both are reported
+    config.eval.feature = "after_neck"  # the headline: before_neck, after_neck or metric; all there are get reported
     config.eval.flip = False  # average the features of an image and of its mirror image
     config.eval.direction = "infrared->visible"  # the headline's direction
     config.eval.trials = 10  # random galleries
@@ -166,15 +169,24 @@ def full_size_config() -> ConfigDict:
     return config
 
 
+def check_types(config: ConfigDict) -> None:
+    """Checks that each field is one that there is, and of its type.
+
+    Raises:
+      UserError: lists those that are not.
+    """
+    if problems := fields.problems(config, default_config()):
+        raise UserError("impossible settings:\n" + "\n".join(problems))
+
+
 def validate(config: ConfigDict) -> None:
     """Checks what can be checked before anything is built.
 
     Raises:
       UserError: lists every field with an impossible value, the value, and what is possible.
     """
-    problems = fields.problems(config, default_config())
-    if problems:  # the values of such fields cannot be looked at
-        raise UserError("impossible settings:\n" + "\n".join(problems))
+    check_types(config)
+    problems = []
 
     def expect(field: str, ok: bool, expected: str) -> None:
         if not ok:
@@ -221,6 +233,9 @@ def validate(config: ConfigDict) -> None:
     divides = config.loss.identity != "part" or rows % max(config.model.stripes, 1) == 0
     expect("model.stripes", divides, f"a number that divides {heights}")
     one_of("recipe", config.recipe, "own", "config")
+    one_of("model.descriptor", config.model.descriptor, "hog", "lomo")
+    one_of("model.metric", config.model.metric, "pca", "kissme", "lfda", "cca", "craft", "hcml")
+    expect("model.metric_dims", config.model.metric_dims >= 1, "1 or more")
     one_of("model.input_form", config.model.input_form, "rgb", "zero_padding")
     shared = config.model.input_form == "rgb" or config.model.shared_from == 0
     expect("model.shared_from", shared, "0, because model.input_form is 'zero_padding'")
@@ -248,7 +263,7 @@ def validate(config: ConfigDict) -> None:
     expect("optimizer.milestones", rising, "rising fractions of train.steps between 0 and 1")
     expect("train.skip_nonfinite", config.train.skip_nonfinite >= 0, "0 (stop at the first) or more steps")
     expect("optimizer.warmup", 0.0 <= config.optimizer.warmup < 1.0, "a fraction of train.steps from 0 to below 1")
-    one_of("eval.feature", config.eval.feature, "before_neck", "after_neck")
+    one_of("eval.feature", config.eval.feature, "before_neck", "after_neck", "metric")
     reranking = "k_reciprocal", "gallery_affinity"
     known = set(config.eval.postprocessing) <= set(reranking)
     expect("eval.postprocessing", known, f"names among {reranking}, or () for none")

@@ -77,22 +77,19 @@ class Evaluator:
         return rows
 
     def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
-        """Feature name -> float32 [N, D] in the order of the image set; each process embeds a share of it."""
-        features: dict[str, np.ndarray] = {}
-        for number, modality in enumerate(MODALITIES):
-            positions = np.flatnonzero(self.image_set.modalities == number)
-            own = self._images(distributed.share(positions))
-            batches = [embed(variables, images, modality) for images in own]
-            for name in batches[0] if batches else ():
-                values = distributed.gathered(np.concatenate([batch[name] for batch in batches]))[: len(positions)]
-                whole = features.setdefault(name, np.zeros((len(self.image_set), values.shape[1]), np.float32))
-                whole[positions] = values
-        return features
+        """Feature name -> float32 [N, D] in the order of the image set."""
+        return embed_images(self.image_set, embed, variables, self._config)
 
     def evaluate(self, embed: Embed, variables: PyTree) -> dict[str, Any]:
         """{"rows": all rows, "headline": the index of the one that counts}."""
         rows = self.rows(self.embed(embed, variables))
         wanted = self.headline
+        names = {row["feature"] for row in rows}
+        if self._config.eval.feature not in names:
+            raise UserError(
+                f"config.eval.feature is {self._config.eval.feature!r}; the method {self._config.method} has "
+                + ", ".join(sorted(names))
+            )
         headline = next(
             i
             for i, row in enumerate(rows)
@@ -120,11 +117,7 @@ class Evaluator:
         return evaluate_protocol(distances, image_set.identities, image_set.cameras, protocol, per_trial=per_trial)
 
     def _images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
-        # TensorFlow is slow to import: only where images are read.
-        from jax_mspac.data.input import in_order
-
-        data = self._config.data
-        return in_order(self.image_set, positions, height=data.height, width=data.width, batch=self._config.eval.batch)
+        return _decoded(self.image_set, positions, self._config)
 
 
 def _protocols(image_set: ImageSet, config: ConfigDict, split: str) -> list[RetrievalProtocol]:
@@ -135,13 +128,33 @@ def _protocols(image_set: ImageSet, config: ConfigDict, split: str) -> list[Retr
 _ROW_FIELDS = {"protocol": "name", "mode": "mode", "shots": "shots", "direction": "direction"}
 
 
-def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
-    """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]}.
+def _decoded(image_set: ImageSet, positions: np.ndarray, config: ConfigDict) -> Iterator[np.ndarray]:
+    # TensorFlow is slow to import: only where images are read.
+    from jax_mspac.data.input import in_order
 
-    It compiles once per modality.
+    data = config.data
+    return in_order(image_set, positions, height=data.height, width=data.width, batch=config.eval.batch)
+
+
+def embed_images(image_set: ImageSet, embed: Embed, variables: PyTree, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Feature name -> float32 [N, D] in the order of the image set; each process embeds a share of it."""
+    features: dict[str, np.ndarray] = {}
+    for number, modality in enumerate(MODALITIES):
+        positions = np.flatnonzero(image_set.modalities == number)
+        own = _decoded(image_set, distributed.share(positions), config)
+        batches = [embed(variables, images, modality) for images in own]
+        for name in batches[0] if batches else ():
+            values = distributed.gathered(np.concatenate([batch[name] for batch in batches]))[: len(positions)]
+            whole = features.setdefault(name, np.zeros((len(image_set), values.shape[1]), np.float32))
+            whole[positions] = values
+    return features
+
+
+def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
+    """The embedding of a method as a function: see `compiled`.
 
     Args:
-      method: whose `embed` to run, on all devices of this process.
+      method: whose `embed` to run.
       flip: average the features of each image and of its mirror image.
     """
 
@@ -152,6 +165,18 @@ def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
             features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
         return features
 
+    return compiled(embed, on_host=method.on_host)
+
+
+def compiled(embed: Callable[..., Any], *, on_host: bool = False) -> Embed:
+    """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]}.
+
+    Args:
+      embed: of the same form. It runs on all devices of this process, compiled once per modality.
+      on_host: run it as it is.
+    """
+    if on_host:
+        return embed
     runs = {
         modality: parallel.sharded_inference(lambda variables, images, m=modality: embed(variables, images, m))
         for modality in MODALITIES

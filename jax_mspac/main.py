@@ -80,10 +80,11 @@ def run(
       processes: arguments of `distributed.joined`.
     """
     config_lib.split_lists(config)
-    config_lib.validate(config)
+    config_lib.check_types(config)
     if mode == "score":
         from jax_mspac.score import score
 
+        config_lib.validate(config)
         score(config, features, workdir)
         return
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
@@ -91,6 +92,9 @@ def run(
         startup.cache_compilations()
     from jax_mspac import distributed, methods
 
+    saved = workdir / config_lib.FILE
+    if mode == "evaluate" and saved.exists():
+        config.method = config_lib.load(saved).method
     config = methods.configured(config, chosen=chosen)
     config_lib.validate(config)
     with distributed.joined(**(processes or {})):

@@ -19,7 +19,8 @@ from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.errors import UserError
 from jax_mspac.evaluator import Embed, Evaluator, compiled_embed
 from jax_mspac.finite import Watch, guarded
-from jax_mspac.methods.base import Batch, Method, State
+from jax_mspac.fitting import fitted
+from jax_mspac.methods.base import Batch, Fitted, Method, State
 from jax_mspac.progress import MetricsLog, ProgressLine
 
 # Steps of training-mode forward passes that settle BatchNorm statistics of loaded weights: 0.9 ** 30 is 4 %.
@@ -90,7 +91,11 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
         with MetricsLog(workdir, start=int(state.step), missed=missed, read_only=not main) as log:
             if missed:
                 checkpoints.save(state, score=_rank(missed, monitor))
-            state = loop.run(state, checkpoints, log, monitor, embed)
+            if method.learns:
+                state = loop.run(state, checkpoints, log, monitor, embed)
+        if isinstance(method, Fitted) and not method.is_fitted(state):
+            state = fitted(method, jax.device_get(state), train_set, config)
+            checkpoints.save(state)
     return evaluate.report(
         config, workdir, test, embed, _local(state.variables), step=int(state.step), notes=datasets.notes(builder)
     )

@@ -45,6 +45,8 @@ class Linear:
     num_identities: int
     width: int = 8
     nan_at: tuple[int, ...] = ()
+    learns = True
+    on_host = False
 
     def init(self, key):
         shapes = {"embed": (24, self.width), "classify": (self.width, self.num_identities)}

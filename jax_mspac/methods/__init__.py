@@ -10,17 +10,21 @@ from jax_mspac.methods import (
     bdtr,
     caj,
     ebdtr,
+    handcrafted,
     hetero_center,
     hetero_center_triplet,
     mspac,
     one_stream,
     tone,
+    tone_hcml,
     two_stream,
     zero_padding,
 )
 from jax_mspac.methods.base import Method, System
 
 METHODS: dict[str, System] = {
+    **handcrafted.SYSTEMS,
+    "tone_hcml": tone_hcml.SYSTEM,
     "tone": tone.SYSTEM,
     "one_stream": one_stream.SYSTEM,
     "two_stream": two_stream.SYSTEM,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -29,7 +29,15 @@ class State:
 
 
 class Method(Protocol):
-    """A system that learns to embed persons. The training loop knows this interface and nothing else of it."""
+    """A system that learns to embed persons. The training loop knows this interface and nothing else of it.
+
+    Attributes:
+      learns: whether there are steps to train; a method without them is `Fitted`.
+      on_host: whether it embeds with numpy, where others are compiled for the devices.
+    """
+
+    learns: bool
+    on_host: bool
 
     def init(self, key: jax.Array) -> State:
         """The state of step 0."""
@@ -45,6 +53,20 @@ class Method(Protocol):
 
     def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         """Features of uint8 images [N, H, W, 3] of one modality: feature name -> float32 [N, D]."""
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A method that ends with a fit to features of the training images, after its steps or in their place."""
+
+    def extract(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        """What is fitted to, of uint8 images [N, H, W, 3] of one modality: {"source": float32 [N, D]}."""
+
+    def fit(self, state: State, features: np.ndarray, ids: np.ndarray, modalities: np.ndarray) -> State:
+        """The fitted state; features float32 [N, D], identities and modalities int [N]."""
+
+    def is_fitted(self, state: State) -> bool:
+        """Whether `fit` has made this state."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

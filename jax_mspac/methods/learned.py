@@ -85,6 +85,8 @@ class Learned:
     recipe: optimizers.Recipe
     steps: int
     seed: int
+    learns = True
+    on_host = False
 
     @property
     def heads(self) -> Heads:

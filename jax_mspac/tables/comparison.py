@@ -5,6 +5,12 @@ from jax_mspac.tables.published import published
 
 # A name of `methods.METHODS` -> the system's name in the slides, which lack the later ones.
 _SYSTEMS = {
+    **{
+        f"{descriptor.lower()}_{learner.lower()}": f"{descriptor} + {learner}"
+        for descriptor in ("HOG", "LOMO")
+        for learner in ("KISSME", "LFDA", "CCA", "CRAFT")
+    },
+    "tone_hcml": "TONE + HCML",
     "tone": None,
     "one_stream": "One-stream",
     "two_stream": "Two-stream",

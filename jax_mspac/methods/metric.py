@@ -1,0 +1,57 @@
+"""A learnt metric at the end of a method: its settings, and its projection as a part of the variables."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_mspac.metric_learning import METRICS
+from jax_mspac.metric_learning.base import Projection, project
+
+# Names of features: what the metric is fitted to, and what comes out of it.
+SOURCE = "source"
+FEATURE = "metric"
+
+__all__ = ["FEATURE", "SOURCE", "Metric", "build", "is_fitted", "project"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """What is fitted to features.
+
+    Attributes:
+      learner: a name of `metric_learning.METRICS`.
+      dims: features that come out.
+      seed: of PCA.
+    """
+
+    learner: str
+    dims: int
+    seed: int
+
+    def init(self, dim: int) -> Projection:
+        """The projection of features [N, dim] before it is fitted: zeros."""
+        return Projection(jnp.zeros((2, dim)), jnp.zeros((2, dim, self.dims)))
+
+    def fit(self, features: np.ndarray, ids: np.ndarray, modalities: np.ndarray) -> Projection:
+        """Fits features [N, D] of identities int [N] and modalities int [N].
+
+        Raises:
+          UserError: too few identities have images of both modalities, or the features are not finite.
+        """
+        # The views of the learners are the modalities; cameras play no part.
+        cameras = np.zeros_like(ids)
+        return METRICS[self.learner].fit(
+            features, ids, cameras, modalities, dims=self.dims, max_images=len(ids), seed=self.seed
+        )
+
+
+def is_fitted(projection: Projection) -> bool:
+    """Whether a projection is more than its beginning."""
+    return bool(np.any(np.asarray(projection.matrices)))
+
+
+def build(config: ConfigDict) -> Metric:
+    """The metric of a validated config."""
+    return Metric(learner=config.model.metric, dims=config.model.metric_dims, seed=config.seed)
