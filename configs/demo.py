@@ -18,6 +18,7 @@ from jax_mspac.config import default_config
 
 def get_config() -> ConfigDict:
     config = default_config()
+    config.recipe = "config"  # whatever the method, minutes on a CPU need the optimizer below
     config.data.name = "synthetic"
     config.data.height, config.data.width = 96, 48
     config.data.train_identities, config.data.val_identities, config.data.test_identities = 200, 24, 60

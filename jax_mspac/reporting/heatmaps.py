@@ -1,6 +1,6 @@
 """What a model attends to: heat maps over the images, and its gates level by level.
 
-A method that can tell has a function `attention(variables, images, modality)`, see `methods.mspac.MSPAC.attention`.
+A method that can tell has a function `attention(variables, images, modality)`, see `methods.learned.Learned.attention`.
 """
 
 import dataclasses
