@@ -98,8 +98,8 @@ def reproduce(
         series.train(run, workdir / name)
         seconds[name] = time.monotonic() - start
         (workdir / _SECONDS_FILE).write_text(json.dumps(seconds, indent=2) + "\n")
-        _write(table, runs, configs, seconds, workdir)
-    text = _write(table, runs, configs, seconds, workdir)
+        _write(table, config, runs, configs, seconds, workdir)
+    text = _write(table, config, runs, configs, seconds, workdir)
     print(f"\n{text}Written to {workdir}: table.md, table.csv, table.png", flush=True)
     return text
 
@@ -132,6 +132,7 @@ def folder_name(row: Row) -> str:
 
 def _write(
     table: Table,
+    config: ConfigDict,
     runs: Sequence[tuple[Row, int]],
     configs: Mapping[tuple[str, int], ConfigDict],
     seconds: Mapping[str, float],
@@ -148,7 +149,7 @@ def _write(
             headline = outcome["rows"][outcome["headline"]]
             scores = {score: headline[score]["mean"] for score in results.SCORES}
             measured.setdefault(row.name, []).append(scores)
-    notes = [_size(configs[runs[0][0].name, runs[0][1]]), _protocol(headline)]
+    notes = [_size(config), _protocol(headline)]
     if all(f"{folder_name(row)}/seed_{seed}" in seconds for row, seed in runs):
         total = sum(seconds[f"{folder_name(row)}/seed_{seed}"] for row, seed in runs)
         notes.append(f"{len(runs)} runs took {total / 60:.0f} minutes.")

@@ -33,12 +33,14 @@ class Table:
       title: the question.
       scores: its columns, names of `results.SCORES`.
       rows: in the order of the slides.
+      appendix: Markdown to stand below it.
     """
 
     name: str
     title: str
     scores: tuple[str, ...]
     rows: tuple[Row, ...]
+    appendix: str = ""
 
     def chosen(self, names: Sequence[str]) -> tuple[Row, ...]:
         """The rows of these names, in the order of the table; all of them for no name.

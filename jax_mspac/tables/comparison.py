@@ -1,7 +1,7 @@
 """The systems that the slides compare, and close relatives, each with the config's data, size and number of steps."""
 
 from jax_mspac.tables.base import Row, Table
-from jax_mspac.tables.published import published
+from jax_mspac.tables.published import comparison, published
 
 # A name of `methods.METHODS` -> the system's name in the slides, which lack the later ones.
 _SYSTEMS = {
@@ -32,4 +32,5 @@ TABLE = Table(
     title="How do the systems compare on the same data and budget?",
     scores=("rank1", "rank10", "rank20", "mAP"),
     rows=tuple(Row(name, {"method": name}, _PRINTED.get(system, {})) for name, system in _SYSTEMS.items()),
+    appendix=comparison(),
 )

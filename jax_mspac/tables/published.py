@@ -7,6 +7,8 @@ that reading is ours.
 
 import dataclasses
 
+from jax_mspac.results import SCORE_NAMES, table
+
 SOURCE = "talk slides of the paper, arXiv 2012.06843"
 SCORES = ("rank1", "rank10", "rank20", "mAP")
 
@@ -37,6 +39,18 @@ def published(data_set: str, *, mode: str, shots: int | None, direction: str) ->
     if data_set == "regdb" and direction == "visible->infrared":
         return _rows(_REGDB, 0)
     return ()
+
+
+def comparison() -> str:
+    """All that the slides print of systems, as Markdown: SYSU-MM01 by mode and shots, then RegDB."""
+    searches = [f"{mode} {'single' if shots == 1 else 'multi'}-shot" for mode, shots in _SYSU_COLUMNS]
+    tables = []
+    for data_set, printed, columns in (("SYSU-MM01", _SYSU, searches), ("RegDB", _REGDB, [""])):
+        header = ["system", *(f"{column} {SCORE_NAMES[score]}".strip() for column in columns for score in SCORES)]
+        lines = [line.partition("|") for line in printed.strip().splitlines()]
+        rows = [[system.strip(), *numbers.split()] for system, _, numbers in lines]
+        tables.append(f"The slides' comparison on {data_set}, in percent:\n\n{table(header, rows)}")
+    return "\n".join(tables)
 
 
 def _rows(table: str, first: int) -> tuple[Published, ...]:

@@ -34,9 +34,11 @@ def markdown(table: Table, measured: Measured, notes: Sequence[str]) -> str:
     ]
     ordered = order(table, measured)
     below += [f"By mAP, measured: {' < '.join(ordered)}."] if len(ordered) > 1 else []
-    if slides and len(ordered) > 1:
-        by_slides = sorted((row for row in table.rows if row.name in ordered), key=lambda row: row.slides["mAP"])
+    printed = [row for row in table.rows if row.name in ordered and "mAP" in row.slides]
+    if len(printed) > 1:
+        by_slides = sorted(printed, key=lambda row: row.slides["mAP"])
         below.append(f"By mAP, slides: {' < '.join(row.name for row in by_slides)}.")
+    below += [table.appendix] if table.appendix else []
     return f"# {table.title}\n\n{results.table(header, lines)}\n" + "".join(f"{note}\n\n" for note in below)
 
 
