@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 # Tests compile much and compute little.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_optimization_level=0"
@@ -18,6 +19,13 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that build the same network compile it once."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs() -> Iterator[None]:
+    """Each module drops its programs: XLA maps memory for each, and the system limits how often a process may."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
