@@ -44,8 +44,8 @@ def joined(
 ) -> Iterator[None]:
     """Joins the other processes, if there are any; to be entered before anything uses a device.
 
-    Leaving it waits for all of them. An error ends this process at once instead, because Python's own end would wait
-    for processes that may be waiting for this one.
+    Leaving it waits for all of them, and parts from them. An error ends this process at once instead, because Python's
+    own end would wait for processes that may be waiting for this one.
 
     Args:
       detect: find the others through Slurm, Cloud TPU, GKE, Open MPI or Kubernetes, as `jax.distributed` does.
@@ -90,6 +90,9 @@ def joined(
             if jax.process_count() == 1:
                 raise
             _leave(error)
+        finally:
+            # Together: the runtime ends with process 0, and those that are still in it then end with an error.
+            jax.distributed.shutdown()
 
 
 def is_main() -> bool:
