@@ -64,6 +64,8 @@ def joined(
     if not _checked(detect, explicit):
         yield
         return
+    # It would take SIGTERM from `interruption`.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address,

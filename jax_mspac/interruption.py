@@ -1,10 +1,9 @@
 """SIGTERM and SIGINT as a request to stop: in training after a step, elsewhere at once."""
 
 import contextlib
-import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 # EX_TEMPFAIL of sysexits.h: not done, and the same command goes on. Schedulers can be told to requeue on it.
@@ -12,6 +11,8 @@ EXIT_STATUS = 75
 
 _received: signal.Signals | None = None
 _postponing = False
+# Of several processes: what they said after the step before.
+_vote: Callable[[], bool] | None = None
 
 
 class Interrupted(BaseException):
@@ -26,9 +27,7 @@ def watched() -> Iterator[None]:
     """
     global _received
     _received = None
-    # What JAX installed to tell all processes of a SIGTERM must stay.
-    watching = (signal.SIGINT,) if _distributed() else (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, _receive) for number in watching}
+    before = {number: signal.signal(number, _receive) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -40,6 +39,8 @@ def watched() -> Iterator[None]:
 @contextlib.contextmanager
 def postponed() -> Iterator[None]:
     """In it a signal is noted, and `requested` tells of it."""
+    global _vote
+    _vote = None
     with _postponing_set(True):
         yield
 
@@ -53,16 +54,21 @@ def immediate() -> Iterator[None]:
         yield
 
 
-def requested(step: int) -> bool:
+def requested() -> bool:
     """Whether to stop after this step. To be called once after every step.
 
-    Of several processes (after `jax.distributed.initialize`) all get the same answer, whichever was sent the signal.
+    Of several processes (after `jax.distributed.initialize`) all get the same answer after the same step, whichever was
+    sent the signal: each is told what all said after the step before, so that no device waits for the answer. (JAX's
+    own `reached_preemption_sync_point` would do but for Orbax, which calls it too, with steps that it has saved in the
+    background; a signal that arrives just then is lost.)
     """
-    if _distributed():
-        from jax.experimental import multihost_utils
+    global _vote
+    if not _distributed():
+        return _received is not None
+    from jax_mspac import parallel
 
-        return multihost_utils.reached_preemption_sync_point(step)
-    return _received is not None
+    before, _vote = _vote, parallel.any_process(_received is not None)
+    return before is not None and before()
 
 
 def after(step: int) -> Interrupted:
@@ -75,10 +81,8 @@ def _receive(number: int, frame: FrameType | None) -> None:
     first, _received = _received is None, _received or signal.Signals(number)
     # The kernel's own way ends even a compilation, during which no handler of Python runs.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if _distributed():
-        # JAX watches SIGTERM and makes the processes agree on a step.
-        os.kill(os.getpid(), signal.SIGTERM)
-    elif first and not _postponing:
+    # A process that left the others without a word would leave them waiting.
+    if first and not _postponing and not _distributed():
         raise Interrupted(_text(_received))
 
 

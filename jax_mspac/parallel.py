@@ -16,6 +16,8 @@ AXIS = "data"
 
 PyTree = Any
 
+_largest = jax.pmap(lambda x: jax.lax.pmax(x, AXIS), axis_name=AXIS, out_axes=None)
+
 
 def data_parallel(update: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
     """Runs `update(state, batch) -> (state, metrics)` on every device, each with its share of the batch.
@@ -40,6 +42,15 @@ def gather(x: jax.Array) -> jax.Array:
 def average(tree: PyTree) -> PyTree:
     """The mean of every leaf over the devices."""
     return jax.lax.pmean(tree, AXIS)
+
+
+def any_process(flag: bool) -> Callable[[], bool]:
+    """Asks all processes, which have to ask alike; the answer is whether any of them said yes.
+
+    Asking does not wait for the devices; calling the result does.
+    """
+    answer = _largest(np.full(jax.local_device_count(), flag, np.int32))
+    return lambda: bool(jax.device_get(answer))
 
 
 def shard(batch: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:

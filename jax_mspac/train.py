@@ -179,7 +179,7 @@ class _Loop:
                 if step == start + 1:
                     jax.block_until_ready(metrics)
                     line.restart(step)
-                stops = interruption.requested(step)
+                stops = interruption.requested()
                 evaluates = monitor is not None and step % config.eval.every == 0
                 if stops or evaluates or step % config.checkpoint.every == 0 or step == steps:
                     scalars, waiting = fetched(*waiting), None
