@@ -56,7 +56,7 @@ def default_config() -> ConfigDict:
     config.model = ConfigDict()
     config.model.backbone = "resnet18"  # resnet18, resnet34, resnet50
     config.model.width = 64  # channels of the first stage; 64 is the published size
-    config.model.pretrained = "none"  # none, a .safetensors/.npz/.pth file, or hf://OWNER/NAME
+    config.model.pretrained = "none"  # none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir
     config.model.last_stride = 1
     config.model.shared_from = 1  # 0: all layers shared ... 1: own stems ... 5: two separate networks
     config.model.nonlocal_blocks = False  # AGW's, behind the second half of layers 2 and 3
@@ -202,8 +202,6 @@ def validate(config: ConfigDict) -> None:
     for field, value in (
         ("data.height", config.data.height),
         ("data.width", config.data.width),
-        ("batch.visible", config.batch.visible),
-        ("batch.infrared", config.batch.infrared),
         ("model.width", config.model.width),
         ("model.stripes", config.model.stripes),
         ("train.steps", config.train.steps),
@@ -215,6 +213,9 @@ def validate(config: ConfigDict) -> None:
     ):
         expect(field, value >= 1, "1 or more")
     expect("batch.identities", config.batch.identities >= 2, "2 or more: the losses compare identities")
+    visible, infrared = config.batch.visible, config.batch.infrared
+    expect("batch.visible", visible >= (1 if infrared == 0 else 0), "1 or more, or 0 for infrared images alone")
+    expect("batch.infrared", infrared >= 0, "1 or more, or 0 for visible images alone")
     expect("eval.every", config.eval.every >= 0, "0 (only at the end) or more steps")
     expect("data.train_splits", len(config.data.train_splits) > 0, "names of splits, such as train,val")
     expect("eval.shots", len(config.eval.shots) > 0 and min(config.eval.shots) >= 0, "numbers of images, 0 for all")
@@ -255,6 +256,8 @@ def validate(config: ConfigDict) -> None:
     for name, loss in config.loss.items():
         if isinstance(loss, ConfigDict):
             expect(f"loss.{name}.weight", 0 <= loss.weight < math.inf, "0 (not used) or a positive number")
+            alone = loss.weight == 0 or min(visible, infrared) > 0
+            expect(f"loss.{name}.weight", alone, "0, because one modality alone is learned with the identity loss")
             expect(f"loss.{name}.margin", 0 <= loss.get("margin", 0) < math.inf, "0 or a positive number")
     expect("loss.label_smoothing", 0 <= config.loss.label_smoothing < 1, "a fraction from 0 to below 1")
     expect("optimizer.momentum", 0 <= config.optimizer.momentum < 1, "a fraction from 0 to below 1")

@@ -1,4 +1,4 @@
-"""Weights of an ImageNet-trained ResNet under torchvision's names, into the backbone of an embedder."""
+"""Weights for the backbone of an embedder to start from: torchvision's ResNets, or those of a run of ours."""
 
 import re
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES, VISIBLE
 
 PyTree = Any
 HUB = "hf://"
@@ -92,8 +93,36 @@ def _load_torch(path: Path) -> dict[str, np.ndarray]:
     return {name: tensor.float().numpy() for name, tensor in tensors.items()}
 
 
+def tensors_of(variables: PyTree, *, source: str) -> dict[str, np.ndarray]:
+    """The backbone of an `Embedder` as torchvision would name and lay it out, for `load_into`.
+
+    Args:
+      variables: {"params": {"backbone": ...}, "batch_stats": {"backbone": ...}}.
+      source: where they come from, for messages.
+
+    Returns:
+      The tensors of the stages that a modality has for itself are named MODALITY/NAME.
+
+    Raises:
+      UserError: there is no backbone in the variables.
+    """
+    tensors = {}
+    for path, leaf in traverse_util.flatten_dict(variables).items():
+        if path[1] != "backbone" or NEW.fullmatch(path[3]):
+            continue
+        group, value = path[2], np.asarray(leaf)
+        name = f"{group}/{torch_name(path[3:])}" if group in MODALITIES else torch_name(path[3:])
+        tensors[name] = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value
+    if not tensors:
+        raise UserError(f"{source}: that run has no network whose weights another one could start from")
+    return tensors
+
+
 def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: str) -> PyTree:
-    """Replaces the backbone's parameters and statistics; each modality's own stages get the same weights.
+    """Replaces the backbone's parameters and statistics.
+
+    Stages that a modality has for itself get its own tensors (MODALITY/NAME) where there are such, and else those that
+    both share; shared stages get the visible ones' where the tensors are not shared.
 
     Every tensor is accounted for: `fc.*` and `num_batches_tracked` are ignored, all others have to fit. A stem of two
     grey channels gets the sum of the stem's kernels for R, G and B in each of the two, and so starts with what the
@@ -101,7 +130,7 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: s
 
     Args:
       variables: of an `Embedder`: {"params": {"backbone": ...}, "batch_stats": {"backbone": ...}}.
-      tensors: torchvision name -> array in torch's layout.
+      tensors: torchvision name -> array in torch's layout; see `tensors_of`.
       source: where the tensors come from, for messages.
 
     Returns:
@@ -116,11 +145,12 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: s
         if path[1] != "backbone" or NEW.fullmatch(path[3]):
             continue
         name = torch_name(path[3:])
-        if name not in tensors:
+        key = next((key for key in (f"{path[2]}/{name}", name, f"{VISIBLE}/{name}") if key in tensors), None)
+        if key is None:
             problems.append(f"{name}: missing")
             continue
         used.add(name)
-        value, shape = tensors[name], leaf.shape
+        value, shape = tensors[key], leaf.shape
         is_kernel = len(shape) == 4  # OIHW there, HWIO here
         if is_kernel:
             shape = (shape[3], shape[2], *shape[:2])
@@ -133,7 +163,8 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], *, source: s
         else:
             # A copy of its own for each leaf: stages of both modalities must not share a buffer that is donated later.
             flat[path] = jnp.array(value.transpose(2, 3, 1, 0) if is_kernel else value, leaf.dtype)
-    problems += [f"{name}: unexpected" for name in tensors if name not in used and not IGNORED.fullmatch(name)]
+    names = (name.rpartition("/")[2] for name in tensors)
+    problems += [f"{name}: unexpected" for name in names if name not in used and not IGNORED.fullmatch(name)]
     if problems:
         listing = "\n  ".join(dict.fromkeys(problems))
         raise UserError(

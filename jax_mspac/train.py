@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jax_mspac import distributed, evaluate, interruption, methods, parallel, pretrained, results
+from jax_mspac import distributed, evaluate, inference, interruption, methods, parallel, pretrained, results
 from jax_mspac import workdir as workdir_lib
 from jax_mspac.checkpoints import FOLDER, Checkpoints
 from jax_mspac.data import datasets
@@ -105,9 +105,14 @@ def initial_state(config: ConfigDict, method: Method) -> State:
     """Step 0 on the host: random parameters, and the backbone of `model.pretrained`. A function of the config alone."""
     # The default generator takes three times as long to compile for the many shapes of a network.
     state = jax.device_get(jax.jit(method.init)(jax.random.key(config.seed, impl="rbg")))
-    if config.model.pretrained != "none":
-        tensors = pretrained.load_tensors(pretrained.resolve(config.model.pretrained))
-        state = method.load_pretrained(state, tensors, source=f"model.pretrained={config.model.pretrained}")
+    weights = config.model.pretrained
+    if weights != "none":
+        source = f"model.pretrained={weights}"
+        if os.path.isdir(weights):
+            tensors = pretrained.tensors_of(inference.load(weights).variables, source=source)
+        else:
+            tensors = pretrained.load_tensors(pretrained.resolve(weights))
+        state = method.load_pretrained(state, tensors, source=source)
     return jax.device_get(state)
 
 

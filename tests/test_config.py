@@ -33,7 +33,7 @@ def test_every_config_is_valid_and_quotes_its_command(path):
     [
         ("train.steps", 0),
         ("batch.identities", 1),
-        ("batch.visible", 0),
+        ("batch.visible", -1),
         ("model.backbone", "resnet20"),
         ("model.shared_from", 6),
         ("model.attention_form", "maks"),
@@ -54,6 +54,7 @@ def test_every_config_is_valid_and_quotes_its_command(path):
         ("optimizer.learning_rate", float("inf")),
         ("optimizer.milestones", (0.7, 0.4)),
         ("train.skip_nonfinite", -1),
+        ("batch.infrared", -1),
     ],
 )
 def test_impossible_values_are_named(field, value):
@@ -62,6 +63,18 @@ def test_impossible_values_are_named(field, value):
     with pytest.raises(UserError) as error:
         config_lib.validate(config)
     assert f"config.{field} is {value!r}; expected" in str(error.value)
+
+
+def test_one_modality_alone_is_learned_with_the_identity_loss_alone():
+    config = config_lib.default_config()
+    config.batch.infrared = 0
+    with pytest.raises(UserError, match=r"config\.loss\.mecen\.weight is .*one modality alone"):
+        config_lib.validate(config)
+    config.loss.mecen.weight = 0.0
+    config_lib.validate(config)
+    config.batch.visible = 0
+    with pytest.raises(UserError, match=r"config\.batch\.visible is 0"):
+        config_lib.validate(config)
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,31 @@ def test_every_tensor_reaches_its_leaf_in_both_modalities(shallow):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(variables))
 
 
+@pytest.mark.parametrize("target", [0, 1, 5])
+@pytest.mark.parametrize("origin", [0, 2])
+def test_the_backbone_of_a_run_reaches_another_however_they_share_it(shallow, origin, target):
+    def filled(model):
+        leaves, structure = jax.tree.flatten(zeros_like_init(model))
+        return structure.unflatten([leaf + 1 + number for number, leaf in enumerate(leaves)])
+
+    given = filled(shallow[0].clone(shared_from=origin))
+    tensors = pretrained.tensors_of(given, source="run")
+    loaded = pretrained.load_into(zeros_like_init(shallow[0].clone(shared_from=target)), tensors, source="run")
+    for kind in ("params", "batch_stats"):
+        before, after = given[kind]["backbone"], loaded[kind]["backbone"]
+        for group, stages in after.items():
+            for name, leaves in stages.items():
+                own = group if name in before.get(group, {}) else "shared" if name in before["shared"] else "visible"
+                jax.tree.map(np.testing.assert_array_equal, leaves, before[own][name])
+        assert sum(len(stages) for stages in after.values()) >= 5
+    assert not np.any(loaded["params"]["neck"]["scale"])
+
+
+def test_a_run_without_a_network_is_named():
+    with pytest.raises(UserError, match="^runs/hog: that run has no network"):
+        pretrained.tensors_of({"params": {"metric": {"w": np.ones(3)}}}, source="runs/hog")
+
+
 def test_loaded_leaves_share_no_buffer(shallow):
     _, variables = shallow
     loaded = pretrained.load_into(variables, shallow_tensors(), source="w")

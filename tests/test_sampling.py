@@ -78,6 +78,18 @@ def test_identities_of_one_modality_are_left_out():
     assert set(sampler.image_set.identities[drawn]) == {0, 3}
 
 
+@pytest.mark.parametrize("images, eligible", [((3, 0), {0, 1, 3}), ((0, 3), {0, 2, 3})])
+def test_batches_may_be_of_one_modality_alone(images, eligible):
+    sampler = make_sampler(images=images, identities=2, visible=(2, 2, 0, 2), infrared=(2, 0, 2, 2))
+    drawn = []
+    for batch in sampler.batches(0, 10):
+        assert [positions.shape for positions in batch] == [(2, count) for count in images]
+        drawn.append(np.concatenate([positions.ravel() for positions in batch]))
+    assert set(sampler.image_set.identities[np.concatenate(drawn)]) == eligible
+    with pytest.raises(UserError, match=f"only 3 of the 4 .* {'visible' if images[0] else 'infrared'} images"):
+        make_sampler(images=images, identities=4, visible=(2, 2, 0, 2), infrared=(2, 0, 2, 2))
+
+
 def test_too_few_identities_is_an_error_that_counts_them():
     with pytest.raises(UserError, match=r"config\.batch\.identities is 8, but only 7 of the 7"):
         make_sampler(identities=8)

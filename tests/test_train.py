@@ -23,7 +23,7 @@ from jax_mspac.errors import UserError
 from jax_mspac.evaluate import evaluate_checkpoint
 from jax_mspac.evaluator import Evaluator, compiled_embed
 from jax_mspac.results import SCORES
-from jax_mspac.train import train
+from jax_mspac.train import initial_state, train
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROW_KEYS = {"protocol", "mode", "shots", "direction", "feature", "queries", "gallery", *SCORES}
@@ -149,6 +149,23 @@ def test_loaded_model_embeds_what_evaluation_embeds(trained):
 def test_wrong_input_to_a_loaded_model_is_named(trained, images, modality, message):
     with pytest.raises(UserError, match=message):
         jax_mspac.load(trained[1]).embed(images, modality)
+
+
+def test_a_run_starts_from_the_backbone_of_another_that_saw_visible_images_alone(trained, tmp_path):
+    config = config_lib.load(trained[1] / config_lib.FILE)
+    first = {"batch.infrared": 0, "loss.mecen.weight": 0.0, "model.parts": (), "model.shared_from": 0}
+    first |= {"eval.every": 0, "eval.floors": False}
+    source = config.copy_and_resolve_references()
+    source.update_from_flattened_dict(first)
+    train(source, tmp_path / "visible")
+    config.model.pretrained = str(tmp_path / "visible")
+    state = initial_state(config, methods.build(config, num_identities=5))
+    given = jax_mspac.load(tmp_path / "visible").variables["params"]["backbone"]["shared"]
+    for group in ("visible", "infrared"):
+        stem = state.variables["params"]["backbone"][group]["conv1"]["kernel"]
+        np.testing.assert_array_equal(stem, given["conv1"]["kernel"])
+    outcome = train(config, tmp_path / "both")
+    assert metrics_of(tmp_path / "both")[-1]["step"] == config.train.steps and outcome["rows"]
 
 
 def test_other_settings_in_the_same_workdir_are_refused(trained):

@@ -33,21 +33,26 @@ class IdentitySampler:
     def __post_init__(self):
         present = self._eligible
         if len(present) < self.identities:
+            needed = "images in both modalities" if all(self.images) else f"{MODALITIES[self._drawn[0]]} images"
             raise UserError(
                 f"config.batch.identities is {self.identities}, but only {len(present)} of the "
-                f"{self.image_set.num_identities} training identities have images in both modalities; "
-                "lower it or add identities"
+                f"{self.image_set.num_identities} training identities have {needed}; lower it or add identities"
             )
 
     @property
     def batch_size(self) -> int:
         return self.identities * sum(self.images)
 
+    @property
+    def _drawn(self) -> list[int]:
+        """The modalities that batches have images of."""
+        return [modality for modality, count in enumerate(self.images) if count]
+
     @functools.cached_property
     def _eligible(self) -> np.ndarray:
         image_set = self.image_set
-        sides = [image_set.identities[image_set.modalities == m] for m in range(len(MODALITIES))]
-        return np.intersect1d(*sides)
+        sides = [image_set.identities[image_set.modalities == m] for m in self._drawn]
+        return functools.reduce(np.intersect1d, sides[1:], np.unique(sides[0]))
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Positions in the image set for steps start..stop-1: int32 [P, K] visible and [P, K'] infrared."""
