@@ -1,0 +1,335 @@
+"""From what a training step computes and sends to the time it might take on many chips. Models, not measurements."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jax_mspac.metrics.retrieval import BUDGET
+from jax_mspac.protocols import PROTOCOLS
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chip:
+    """What a vendor says of a chip, and two latencies that we assume.
+
+    Attributes:
+      name: as tables print it.
+      flops: peak in bfloat16, without sparsity, per second.
+      memory: GB/s of the chip's own memory.
+      island: chips that fast links join.
+      fast: GB/s that a chip sends over those links.
+      slow: GB/s that a chip sends between islands: its share of the network cards of its host.
+      torus: whether the links are a two-dimensional torus; else all chips of an island are equally near.
+      near: seconds of a message over a fast link.
+      far: seconds of a message between islands.
+    """
+
+    name: str
+    flops: float
+    memory: float
+    island: int
+    fast: float
+    slow: float
+    torus: bool
+    near: float
+    far: float
+
+
+# cloud.google.com/tpu/docs/v5e and v6e: a host of 8 chips has network cards of 25 and 100 GB/s. Data sheets of NVIDIA's
+# H100 and H200 SXM, and of the DGX systems with eight of them and a network card of 400 Gbit/s for each.
+_TPU = {"island": 256, "torus": True, "near": 1e-6, "far": 50e-6}
+_GPU = {"island": 8, "torus": False, "near": 5e-6, "far": 5e-6}
+CHIPS = (
+    Chip(name="TPU v5e", flops=197e12, memory=819, fast=200, slow=3.125, **_TPU),
+    Chip(name="TPU v6e", flops=918e12, memory=1638, fast=400, slow=12.5, **_TPU),
+    Chip(name="H100 SXM", flops=989e12, memory=3350, fast=450, slow=50, **_GPU),
+    Chip(name="H200 SXM", flops=989e12, memory=4800, fast=450, slow=50, **_GPU),
+)
+CHIP_COUNTS = (8, 64, 256, 1024)
+# Assumed shares of the vendors' peaks.
+COMPUTE, MEMORY, LINKS = 0.4, 0.7, 0.8
+# The programs that were read are in float32. Almost all they move are activations, half as large in bfloat16.
+BFLOAT16 = 0.5
+# The part of a step in which gradients are there to be sent while others are computed.
+BACKWARD = 2 / 3
+CLASSES = (395, 1_000, 10_000, 100_000, 1_000_000)
+GALLERIES = (10_000, 100_000, 1_000_000, 10_000_000)
+QUERIES = 1_000
+CAMERAS = (2, 6, 9, 20)
+FLOAT = 4  # bytes
+
+
+class Work(NamedTuple):
+    """What a chip computes and sends in a step.
+
+    Attributes:
+      flops, bytes_accessed: of computation.
+      gradients, statistics, gathered: bytes of whole arrays: summed gradients; what else is summed; what is gathered,
+        and scattered on the way back.
+      collectives: how many.
+    """
+
+    flops: float
+    bytes_accessed: float
+    gradients: float
+    statistics: float
+    gathered: float
+    collectives: float
+
+
+class Seconds(NamedTuple):
+    """Of a step: what is computed, what has to be waited for, and gradients, which may be sent meanwhile."""
+
+    compute: float
+    waits: float
+    gradients: float
+
+    @property
+    def overlapped(self) -> float:
+        return self.compute + self.waits + max(0.0, self.gradients - BACKWARD * self.compute)
+
+    @property
+    def in_turn(self) -> float:
+        return self.compute + self.waits + self.gradients
+
+
+def work(row: Row) -> Work:
+    """That of a row of the benchmark."""
+    gathered = row["all_gather"] + row["reduce_scatter"]
+    statistics = row["all_reduce"] - row["gradients"]
+    return Work(row["ours"], row["bytes_accessed"], row["gradients"], statistics, gathered, row["collectives"])
+
+
+def extrapolated(weak: Sequence[Row], chips: int) -> Work:
+    """The work of a chip under weak scaling: of the row of so many, or on the line through the two of the most chips.
+
+    The losses compare each example with those of all chips, so that their part grows with the chips.
+    """
+    by_devices = {row["devices"]: work(row) for row in weak}
+    if chips in by_devices:
+        return by_devices[chips]
+    (fewer, first), (most, last) = sorted(by_devices.items())[-2:]
+    steps = (chips - most) / (most - fewer)
+    return Work(*(b + steps * (b - a) for a, b in zip(first, last, strict=True)))
+
+
+def seconds(done: Work, chip: Chip, chips: int) -> Seconds:
+    """A step by the roofline of the chip and the rings of `sending`."""
+    accessed = done.bytes_accessed * BFLOAT16
+    compute = max(done.flops / (COMPUTE * chip.flops), accessed / (MEMORY * chip.memory * 1e9))
+    if chips == 1:
+        return Seconds(compute, 0.0, 0.0)
+    waits = sending(2 * done.statistics + done.gathered, chip, chips) + done.collectives * latency(chip, chips)
+    return Seconds(compute, waits, sending(2 * done.gradients, chip, chips))
+
+
+def sending(size: float, chip: Chip, chips: int) -> float:
+    """Seconds until every chip has passed on an array of `size` bytes around a ring, in islands and between them.
+
+    An all-reduce passes its array on twice, a gather or a scatter once. In an island of n chips each sends (n-1)/n of
+    the array; between m islands each chip cares for 1/n of it, and sends (m-1)/m of that.
+    """
+    inside, islands = _islands(chip, chips)
+    fast = (inside - 1) / inside * size / (LINKS * chip.fast * 1e9)
+    return fast + (islands - 1) / islands * size / inside / (LINKS * chip.slow * 1e9)
+
+
+def latency(chip: Chip, chips: int) -> float:
+    """Seconds of a collective of hardly any bytes: to the farthest chip and back, in a tree between islands."""
+    inside, islands = _islands(chip, chips)
+    # Half of the way around a ring in each of two dimensions.
+    hops = math.sqrt(inside) if chip.torus else 1
+    return 2 * (hops * chip.near + math.ceil(math.log2(islands)) * chip.far)
+
+
+def _islands(chip: Chip, chips: int) -> tuple[int, int]:
+    inside = min(chips, chip.island)
+    return inside, -(-chips // inside)
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The tables of docs/scaling.md."""
+    parts = ["### Compiled programs", _programs(rows), "### Chips", chips_table(), assumptions()]
+    for backbone in dict.fromkeys(row["backbone"] for row in rows):
+        weak, strong = ([row for row in rows if (row["backbone"], row["regime"]) == (backbone, r)] for r in _REGIMES)
+        if len(weak) > 1:
+            parts += [f"### {backbone}, {weak[0]['images']} images per chip", _weak(weak)]
+        if len(strong) > 1:
+            total = strong[0]["images"] * strong[0]["devices"]
+            parts += [f"### {backbone}, {total} images per step", _strong(strong)]
+            parts += [f"### {backbone}: images of a device", _batch(strong)]
+        any_row = (weak or strong)[0]
+        parts += [f"### {backbone}: identities", identities_table(any_row)]
+        parts += [f"### {backbone}: gallery searched by {QUERIES:,} queries, a feature", gallery_table(any_row)]
+    return "\n\n".join([*parts, "### Cameras: all rows of a table together", cameras_table()])
+
+
+_REGIMES = ("weak", "strong")
+
+
+def _programs(rows: Iterable[Row]) -> str:
+    names = ("all_reduce", "all_gather", "reduce_scatter")
+    head = "backbone, regime, devices, images per device, GFLOPs, relative, GB accessed, GB memory, collectives"
+    head += ", MB summed (by hand), MB gathered (by hand), MB scattered (by hand)"
+    return _table(
+        head.split(", "),
+        (
+            [row["backbone"], row["regime"], row["devices"], row["images"], f"{row['ours'] / 1e9:.1f}"]
+            + [f"{row['ours'] / row['peer']:.4f}", f"{row['bytes_accessed'] / 1e9:.1f}", f"{row['memory'] / 1e9:.1f}"]
+            + [row["collectives"]]
+            + [f"{row[name] / 1e6:.3f} ({row[f'{name}_by_hand'] / 1e6:.3f})" for name in names]
+            for row in rows
+        ),
+    )
+
+
+def chips_table() -> str:
+    """What the predictions take the chips to be."""
+    head = "chip, peak TFLOP/s (bfloat16), memory GB/s, chips of an island, GB/s to it, GB/s out of it"
+    return _table(
+        [*head.split(", "), "µs a message in it", "µs out of it"],
+        (
+            [chip.name, f"{chip.flops / 1e12:g}", f"{chip.memory:g}", chip.island, f"{chip.fast:g}", f"{chip.slow:g}"]
+            + [f"{chip.near * 1e6:g}", f"{chip.far * 1e6:g}"]
+            for chip in CHIPS
+        ),
+    )
+
+
+def assumptions() -> str:
+    """The other numbers that the predictions rest on, as a sentence."""
+    return (
+        f"Assumed of every chip: {100 * COMPUTE:.0f} % of its peak in computation, {100 * MEMORY:.0f} % of the "
+        f"bandwidth of its memory and {100 * LINKS:.0f} % of that of its links. Assumed of the program: in bfloat16 it "
+        f"accesses {BFLOAT16:g} times the bytes; {100 * BACKWARD:.0f} % of its computation can go on "
+        "while gradients are sent."
+    )
+
+
+_TIMES = "compute ms, waits ms, gradients ms, step ms, images/s, efficiency, efficiency without overlap"
+
+
+def _weak(rows: Sequence[Row]) -> str:
+    lines = []
+    for chip in CHIPS:
+        alone = seconds(extrapolated(rows, 1), chip, 1).compute
+        for chips in (1, *CHIP_COUNTS):
+            took, images = seconds(extrapolated(rows, chips), chip, chips), chips * rows[0]["images"]
+            efficiency = (alone / took.overlapped, alone / took.in_turn)
+            lines.append([chip.name, chips, f"{images:,}", *_times(took, images, efficiency)])
+    return _table(["chip", "chips", "images per step", *_TIMES.split(", ")], lines)
+
+
+def _strong(rows: Sequence[Row]) -> str:
+    lines = []
+    for chip in CHIPS:
+        alone = seconds(work(rows[0]), chip, 1).compute
+        for row in rows:
+            chips, images = row["devices"], row["devices"] * row["images"]
+            took = seconds(work(row), chip, chips)
+            efficiency = (alone / chips / took.overlapped, alone / chips / took.in_turn)
+            lines.append([chip.name, chips, row["images"], *_times(took, images, efficiency)])
+    return _table(["chip", "chips", "images per chip", *_TIMES.split(", ")], lines)
+
+
+def _times(took: Seconds, images: int, efficiency: tuple[float, float]) -> list[str]:
+    milliseconds = [f"{1e3 * part:.2f}" for part in (*took, took.overlapped)]
+    return [*milliseconds, f"{images / took.overlapped:,.0f}", *(f"{100 * share:.0f} %" for share in efficiency)]
+
+
+def _batch(rows: Iterable[Row]) -> str:
+    return _table(
+        ["images of a device", "GFLOPs per image", "GB accessed per image", "GB memory"],
+        (
+            [row["images"], f"{row['ours'] / row['images'] / 1e9:.2f}"]
+            + [f"{row['bytes_accessed'] / row['images'] / 1e9:.2f}", f"{row['memory'] / 1e9:.2f}"]
+            for row in sorted(rows, key=lambda row: row["images"])
+        ),
+    )
+
+
+def identity_costs(row: Row, classes: int) -> dict[str, int]:
+    """What so many training identities cost: a classifier and centres, of a feature each.
+
+    Returns:
+      parameters; bytes: all-reduced in a step; memory: of parameters, momentum and gradients; flops: of the classifier
+      on a device, forwards and twice as many backwards. Of the centres, a batch looks only at its own.
+    """
+    parameters = 2 * classes * row["feature_dim"]
+    flops = 6 * row["images"] * classes * row["feature_dim"]
+    return {"parameters": parameters, "bytes": FLOAT * parameters, "memory": 3 * FLOAT * parameters, "flops": flops}
+
+
+def identities_table(row: Row) -> str:
+    """Markdown of `identity_costs`, beside the rest of the step."""
+    own = identity_costs(row, CLASSES[0])
+    lines = []
+    for classes in CLASSES:
+        costs = identity_costs(row, classes)
+        total = row["ours"] - own["flops"] + costs["flops"]
+        lines.append(
+            [f"{classes:,}", f"{costs['parameters'] / 1e6:.1f}", f"{costs['bytes'] / 1e6:,.1f}"]
+            + [f"{costs['memory'] / 1e9:.2f}", f"{costs['flops'] / 1e9:,.1f}", f"{100 * costs['flops'] / total:.1f} %"]
+        )
+    head = "identities, million parameters, MB summed, GB memory, GFLOPs, of the step's FLOPs"
+    return _table(head.split(", "), lines)
+
+
+def gallery_table(row: Row) -> str:
+    """Markdown of what a search of growing galleries costs: embedding, comparing, sorting and memory."""
+    dim, lines = row["feature_dim"], []
+    for gallery in GALLERIES:
+        embedding, comparing = gallery * row["embed_flops"], 2 * QUERIES * gallery * dim
+        lines.append(
+            [f"{gallery:,}", f"{embedding / 1e15:,.3f}", f"{comparing / 1e15:,.6f}", f"{QUERIES * gallery / 1e9:g}"]
+            + [f"{FLOAT * gallery * dim / 1e9:,.2f}", max(1, BUDGET // gallery)]
+        )
+    head = "gallery images, PFLOPs to embed, PFLOPs to compare, billion pairs sorted, GB of features, queries at a time"
+    return _table(head.split(", "), lines)
+
+
+def cameras_table(identities: int = 50, images: int = 5) -> str:
+    """Markdown of what protocols ask for as cameras are added, each with so many images of a person and modality."""
+    lines = []
+    for name, counts in (("folder", CAMERAS), ("llcm", CAMERAS), ("sysu_mm01", (6,))):
+        for count in counts:
+            costs = camera_costs(name, count, identities=identities, images=images)
+            lines.append([name, count, *(f"{cost:,}" for cost in costs.values())])
+    head = "protocol, cameras, rows of the table, trials, queries, gallery of a trial, pairs ranked, pairs excluded"
+    return _table(head.split(", "), lines)
+
+
+def camera_costs(name: str, cameras: int, *, identities: int, images: int) -> dict[str, int]:
+    """What a protocol asks for where each camera has `images` of each identity in each of its modalities.
+
+    Returns:
+      rows; and over all rows trials, queries, gallery (of a trial), and ranked and excluded pairs. A query is ranked
+      once, against all images that are in the gallery of some trial.
+    """
+    of_camera = {3: (1,), 6: (1,)} if name == "sysu_mm01" else {}
+    everywhere = (0,) if name == "sysu_mm01" else (0, 1)
+    places = [(i, c, m) for c in range(1, cameras + 1) for m in of_camera.get(c, everywhere) for i in range(identities)]
+    ids, taken_by, modalities = np.repeat(np.array(places), images, axis=0).T
+    listed = PROTOCOLS[name](ids, taken_by, modalities)
+    costs = dict.fromkeys(("rows", "trials", "queries", "gallery", "ranked", "excluded"), 0)
+    for protocol in listed:
+        queries = protocol.trials[0].queries
+        union = np.unique(np.concatenate([trial.gallery for trial in protocol.trials]))
+        costs["rows"] += 1
+        costs["trials"] += len(protocol.trials)
+        costs["queries"] += queries.size
+        costs["gallery"] += protocol.trials[0].gallery.size
+        costs["ranked"] += queries.size * union.size
+        if protocol.excluded:
+            pairs = protocol.excluded(ids[queries], taken_by[queries], ids[union], taken_by[union])
+            costs["excluded"] += int(pairs.sum())
+    return costs
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *lines))
