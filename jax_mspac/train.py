@@ -172,7 +172,8 @@ class _Loop:
         def fetched(step: int, metrics: dict[str, jax.Array], batch: Batch) -> dict[str, float]:
             return watch.check(step, {name: float(value) for name, value in jax.device_get(metrics).items()}, batch)
 
-        waiting = None
+        # As every step returns it; a state of the host would be another signature, and compile the first step alone.
+        state, waiting = parallel.replicate(state), None
         with interruption.postponed(), contextlib.closing(line):
             for step, batch in enumerate(self.batches(start, steps), start + 1):
                 state, metrics = self.update(state, parallel.shard(batch))
@@ -255,7 +256,7 @@ def _settled(loop: _Loop, state: State) -> Any:
     """
     variables = state.variables
     for batch in loop.batches(0, _SETTLING_STEPS):
-        updated, _ = loop.update(state.replace(variables=variables), parallel.shard(batch))
+        updated, _ = loop.update(parallel.replicate(state.replace(variables=variables)), parallel.shard(batch))
         variables = {**variables, "batch_stats": jax.device_get(updated.variables["batch_stats"])}
     return variables
 
