@@ -39,7 +39,7 @@ def resolve(spec: str) -> Path:
     if not spec.startswith(HUB):
         path = Path(spec)
         if not path.is_file():
-            raise UserError(f"model.pretrained={spec}: there is no such file; {by_hand}")
+            raise UserError(f"model.pretrained={spec}: there is no such file or workdir; {by_hand}")
         return path
     from huggingface_hub import hf_hub_download
 

@@ -1,0 +1,25 @@
+"""Weights for configs/study_pretrained.py to start from: people told apart in visible images alone.
+
+    python -m jax_mspac.main --config configs/start.py --workdir runs/start
+
+What ImageNet is to photographs: a plain network that has seen many pictures, none of them infrared, and none of the
+people of the study. The demo's renderer draws other 200 people for it (data.seed).
+
+Takes: 3 minutes on two CPU cores.
+Expect: the table, infrared -> RGB, is far below the demo's; it is not what this run is for.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import study
+
+
+def get_config() -> ConfigDict:
+    config = study.get_config()
+    config.data.seed = 1
+    config.batch.visible, config.batch.infrared = 4, 0
+    config.model.parts = ()
+    config.loss.mecen.weight = 0.0
+    config.train.steps = 1600
+    config.eval.every = 0
+    return config

@@ -1,0 +1,25 @@
+"""The study size from weights that have seen people before, as the published systems start from ImageNet's.
+
+    python -m jax_mspac.main --config configs/start.py --workdir runs/start
+    python -m jax_mspac.reproduce --table comparison --config configs/study_pretrained.py
+    python -m jax_mspac.main --config configs/study_pretrained.py
+
+Two networks that share little find no common features from random weights in short runs, and losses that compare
+features need some to compare. Fewer people and steps than in configs/study.py: what is learned is the other modality.
+
+Needs: the workdir runs/start of the first command, or another: --config.model.pretrained=WORKDIR.
+Takes: under a minute a run on two CPU cores.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import study
+
+
+def get_config() -> ConfigDict:
+    config = study.get_config()
+    config.data.train_identities = 60
+    config.model.pretrained = "runs/start"
+    config.train.steps = 300
+    config.checkpoint.every = 300
+    return config
