@@ -46,9 +46,23 @@ def peak_memory() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
 
 
-def row(name: str, ours: float, peer: float | None, unit: str, **details: Any) -> dict[str, Any]:
-    """One comparison; `ratio` is peer / ours, None where there is no peer."""
-    return {"name": name, **details, "ours": ours, "peer": peer, "ratio": peer and peer / ours, "unit": unit}
+def resident_memory() -> float:
+    """Resident memory of this process in GB, on Linux."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024 / 1e9
+
+
+def reset_peak_memory() -> None:
+    """Has `peak_memory` start again from the present."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+def row(
+    name: str, ours: float, peer: float | None, unit: str, *, higher_is_better: bool = False, **details: Any
+) -> dict[str, Any]:
+    """One comparison; `ratio` is above 1 where ours is the better one, and None where there is no peer."""
+    ratio = peer and (ours / peer if higher_is_better else peer / ours)
+    return {"name": name, **details, "ours": ours, "peer": peer, "ratio": ratio, "unit": unit}
 
 
 def machine() -> dict[str, Any]:
