@@ -1,6 +1,6 @@
 """Scoring: the table of SYSU-MM01 against a plain transcription of the rules, and a gallery of a million images.
 
-    python -m benchmarks.retrieval --sysu_lists FOLDER --queries 100 --json retrieval.json
+    python benchmarks/retrieval.py --sysu_lists FOLDER --queries 100 --json retrieval.json
 
 Each of our figures is of a process of its own, whose peak of resident memory is in the row: interpreter, features and
 all. The transcription is `tests/plain_protocols.py`. Features are drawn: identities are clusters.
@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks import reporting
-from jax_mspac.metrics.retrieval import METRICS, cosine_distances, evaluate_protocol
-from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol, Trial
-from jax_mspac.protocols.options import LISTS_FILE, options
-
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "tests"))
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path += [str(ROOT), str(ROOT / "tests")]
 import plain_protocols as plain  # noqa: E402
+
+from benchmarks import reporting  # noqa: E402
+from jax_mspac.metrics.retrieval import METRICS, cosine_distances, evaluate_protocol  # noqa: E402
+from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol, Trial  # noqa: E402
+from jax_mspac.protocols.options import LISTS_FILE, options  # noqa: E402
 
 TABLE_QUERIES, FEW = 3803, 10
 MILLION, MILLION_QUERIES = 1_000_000, 256

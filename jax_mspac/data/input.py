@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from jax_mspac.data.image_set import ImageSet
+from jax_mspac.data.images import resize
 from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.modalities import MODALITIES
 
@@ -109,5 +110,4 @@ def _decoder(encoded: tf.Tensor, height: int, width: int) -> Callable[[tf.Tensor
 
 
 def _resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
-    resized = tf.image.resize(tf.cast(image, tf.float32), [height, width], method="lanczos3", antialias=True)
-    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+    return tf.numpy_function(lambda pixels: resize(pixels, height, width), [image], tf.uint8, stateful=False)

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn import decomposition
 
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
@@ -97,6 +96,9 @@ def reduce(
     features, modalities = np.asarray(features)[kept], modalities[kept]
     _, ids = np.unique(ids[kept], return_inverse=True)
     _check(features, ids, modalities)
+    # It takes most of a second to import, and few runs end with a metric.
+    from sklearn import decomposition
+
     pca = decomposition.PCA(min(pca_dims, *features.shape), random_state=seed).fit(features)
     found = pca.singular_values_ > 1e-6 * pca.singular_values_[0]
     components = pca.components_[found].T.astype(np.float64)

@@ -1,0 +1,180 @@
+"""Search of one batch of queries in galleries of up to millions of features, beside FAISS and beside numpy.
+
+    python benchmarks/search.py --sizes 10000 100000 1000000 --json search.json
+
+Ours is `jax_mspac.metrics.search.search`; the peers are FAISS's `IndexFlatIP` (`pip install faiss-cpu`) and a matrix
+product with `argpartition`, block by block. All are exact and must find the same similarities, or nothing is reported.
+Each runs in a process of its own, in turn; medians. Every process holds a gallery, 2 GB for a million features: ten
+million need 43 GB for ours and one peer. FAISS's wheel has a BLAS of its own that may not know a new processor; it is
+told to take the kernels that numpy's takes, and `blas` says which those are.
+"""
+
+import functools
+import importlib.util
+import os
+import pathlib
+import statistics
+import sys
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+from benchmarks import reporting  # noqa: E402
+from benchmarks.remote import Remote, in_turn  # noqa: E402
+
+PEERS = {"faiss": "benchmarks.search:Faiss", "numpy": "benchmarks.search:Numpy"}
+_DRAWN = 10_000  # features at a time
+_BLOCK = 16_384
+
+
+def main() -> None:
+    parser = reporting.parser(__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="of the galleries")
+    parser.add_argument("--queries", type=int, default=256)
+    parser.add_argument("--dims", type=int, default=512)
+    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--repeats", type=int, default=7)
+    flags = parser.parse_args()
+    peers = [name for name in flags.peers if importlib.util.find_spec(name)]
+    if missing := sorted(set(flags.peers) - set(peers)):
+        print(f"{', '.join(missing)} is not installed and left out: pip install faiss-cpu")
+    rows = []
+    for size in flags.sizes:
+        for peer in peers:
+            rows.append(measured(peer, size, flags.queries, flags.dims, flags.k, repeats=flags.repeats))
+    reporting.report(rows, flags.json)
+
+
+def measured(peer: str, size: int, queries: int, dims: int, k: int, *, repeats: int) -> dict[str, Any]:
+    """The row of one gallery and one peer.
+
+    Raises:
+      RuntimeError: the two found different similarities.
+    """
+    os.environ.setdefault("OPENBLAS_CORETYPE", _core_type("numpy"))
+    drawn = (size, queries, dims, k)
+    with Remote("benchmarks.search:Ours", *drawn) as ours, Remote(PEERS[peer], *drawn) as other:
+        both = (ours, other)
+        (similarities, positions), (expected, theirs) = (program("found") for program in both)
+        if not np.allclose(similarities, expected, atol=1e-5):
+            raise RuntimeError(f"{peer} found other similarities, by up to {np.abs(similarities - expected).max()}")
+        turns = in_turn([functools.partial(program, "seconds") for program in both], repeats)
+        peaks = [program("peak") for program in both]
+        return reporting.row(
+            "search",
+            statistics.median(turns[0]),
+            statistics.median(turns[1]),
+            "seconds",
+            gallery=size,
+            queries=queries,
+            dims=dims,
+            k=k,
+            against=peer,
+            blas=other("blas"),
+            same_positions=float(np.mean(positions == theirs)),
+            peak_GB=peaks[0],
+            peer_peak_GB=peaks[1],
+        )
+
+
+def _core_type(package: str) -> str:
+    """The kernels that a package's OpenBLAS takes on this processor, or ""."""
+    pools = [pool for pool in threadpoolctl.threadpool_info() if package in pool["filepath"]]
+    return next((pool["architecture"] for pool in pools if "architecture" in pool), "")
+
+
+class _Program:
+    """A way to search, with its queries and its gallery: unit features, drawn alike for all.
+
+    Args:
+      size: of the gallery.
+      queries: how many.
+      dims: of the features.
+      k: how many to find.
+    """
+
+    def __init__(self, size: int, queries: int, dims: int, k: int):
+        self._k = k
+        self._queries = _features(queries, dims, seed=0)
+        self._hold(size, dims)
+
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities [Q, k] and positions [Q, k]."""
+        return self._search()
+
+    def seconds(self) -> float:
+        return reporting.timed(self._search)[0]
+
+    def peak(self) -> float:
+        return reporting.peak_memory()
+
+    def blas(self) -> str:
+        return _core_type("numpy")
+
+    def _hold(self, size: int, dims: int) -> None:
+        self._gallery = np.empty((size, dims), np.float32)
+        for part, start in enumerate(range(0, size, _DRAWN)):
+            rows = self._gallery[start : start + _DRAWN]
+            rows[...] = _features(len(rows), dims, seed=part + 1)
+
+
+class Ours(_Program):
+    """The library's search; on an accelerator the gallery lies there."""
+
+    def _hold(self, size: int, dims: int) -> None:
+        import jax
+
+        super()._hold(size, dims)
+        if jax.default_backend() != "cpu":
+            self._gallery = jax.device_put(self._gallery)
+
+    def _search(self) -> tuple[np.ndarray, np.ndarray]:
+        from jax_mspac.metrics.search import search
+
+        return search(self._queries, self._gallery, k=self._k)
+
+
+class Faiss(_Program):
+    """FAISS's flat index."""
+
+    def blas(self) -> str:
+        return _core_type("faiss")
+
+    def _hold(self, size: int, dims: int) -> None:
+        import faiss
+
+        self._index = faiss.IndexFlatIP(dims)
+        for part, start in enumerate(range(0, size, _DRAWN)):
+            self._index.add(_features(min(_DRAWN, size - start), dims, seed=part + 1))
+
+    def _search(self) -> tuple[np.ndarray, np.ndarray]:
+        return self._index.search(self._queries, self._k)
+
+
+class Numpy(_Program):
+    """A product and an argpartition for each block, and another argpartition of what they found."""
+
+    def _search(self) -> tuple[np.ndarray, np.ndarray]:
+        found = [self._search_block(start) for start in range(0, len(self._gallery), _BLOCK)]
+        similarities, positions = (np.concatenate(parts, axis=1) for parts in zip(*found, strict=True))
+        order = np.argsort(-similarities, axis=1, kind="stable")[:, : self._k]
+        return np.take_along_axis(similarities, order, axis=1), np.take_along_axis(positions, order, axis=1)
+
+    def _search_block(self, start: int) -> tuple[np.ndarray, np.ndarray]:
+        similarities = self._queries @ self._gallery[start : start + _BLOCK].T
+        count = min(self._k, similarities.shape[1])
+        chosen = np.argpartition(similarities, -count, axis=1)[:, -count:]
+        return np.take_along_axis(similarities, chosen, axis=1), chosen + start
+
+
+def _features(count: int, dims: int, *, seed: int) -> np.ndarray:
+    """Unit features, float32 [count, dims]."""
+    features = np.random.default_rng(seed).random((count, dims), np.float32) - np.float32(0.5)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+if __name__ == "__main__":
+    main()
