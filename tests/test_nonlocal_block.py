@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jax_mspac.models import resnet
-from jax_mspac.models.layers import batch_norm
+from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.nonlocal_block import NonLocalBlock
 from jax_mspac.models.resnet import ResNet
 
@@ -16,7 +16,7 @@ SHAPE = (3, 4, 2, 6)
 
 
 def block(train=False, **fields):
-    return NonLocalBlock(norm=functools.partial(batch_norm, train=train), **fields)
+    return NonLocalBlock(norm=functools.partial(BatchNorm, train=train), **fields)
 
 
 def feature_map():
@@ -84,7 +84,7 @@ def test_training_agrees_with_torch():
 
 
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
-    low = NonLocalBlock(functools.partial(batch_norm, train=True, dtype=jnp.bfloat16), dtype=jnp.bfloat16)
+    low = NonLocalBlock(functools.partial(BatchNorm, train=True), dtype=jnp.bfloat16)
     variables = low.init(jax.random.key(0), jnp.zeros(SHAPE, jnp.bfloat16))
     out, updates = low.apply(variables, jnp.asarray(feature_map(), jnp.bfloat16), mutable=["batch_stats"])
     assert out.dtype == jnp.bfloat16

@@ -36,16 +36,21 @@ def assert_near(actual, expected, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("size", "strides", "padding"), [(1, 1, 0), (1, 2, 0), (1, 3, 1), (3, 2, 1)])
-def test_conv_agrees_with_lax(platform, dtype, size, strides, padding):
-    x, kernel = normal(0, (2, 7, 5, 4), dtype), normal(1, (size, size, 4, 3), dtype)
+@pytest.mark.parametrize("channels", [3, 16])
+@pytest.mark.parametrize("shape", [(7, 5), (8, 6)])
+@pytest.mark.parametrize(
+    ("size", "strides", "padding"),
+    [(1, 1, 0), (1, 2, 0), (1, 3, 1), (3, 1, 1), (3, 1, 0), (3, 2, 1), (3, 2, 0), (5, 3, 2), (7, 2, 3), (2, 1, (0, 1))],
+)
+def test_conv_agrees_with_lax(platform, dtype, shape, channels, size, strides, padding):
+    x, kernel = normal(0, (2, *shape, channels), dtype), normal(1, (size, size, channels, 3), dtype)
+    pads = ((padding, padding), (padding, padding)) if isinstance(padding, int) else (padding, padding[::-1])
 
     def native(x, kernel):
-        pads = [(padding, padding)] * 2
         return lax.conv_general_dilated(x, kernel, (strides, strides), pads, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     ct = normal(2, jax.eval_shape(native, x, kernel).shape, dtype)
-    conv = functools.partial(ops.conv, strides=strides, padding=padding)
+    conv = functools.partial(ops.conv, strides=strides, padding=padding if isinstance(padding, int) else pads)
     y, gradients = value_and_gradients(conv, ct, x, kernel)
     expected, expected_gradients = value_and_gradients(native, ct, x, kernel)
     assert_near(y, expected, dtype)

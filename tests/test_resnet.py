@@ -9,7 +9,7 @@ import pytest
 
 from jax_mspac.errors import UserError
 from jax_mspac.models import resnet
-from jax_mspac.models.layers import Conv, batch_norm
+from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.resnet import ResNet
 
 
@@ -87,7 +87,7 @@ def test_names_follow_torchvision():
 
 
 def test_blocks_start_as_the_identity_with_he_normal_kernels():
-    conv, norm = functools.partial(Conv, dtype=jnp.float32), functools.partial(batch_norm, train=False)
+    conv, norm = functools.partial(Conv, dtype=jnp.float32), functools.partial(BatchNorm, train=False)
     block = resnet.BasicBlock(64, 1, conv, norm)
     params = block.init(jax.random.key(0), jnp.zeros((1, 2, 2, 64)))["params"]
     np.testing.assert_array_equal(params["bn1"]["scale"], np.ones(64))

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax_mspac.errors import UserError
 from jax_mspac.models.attention import CascadedPartAttention, check_partition
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
-from jax_mspac.models.layers import batch_norm
+from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.models.resnet import ResNet
 
@@ -104,6 +104,6 @@ class Embedder(nn.Module):
             features = jnp.stack([layer(features[:, i]) for i, layer in enumerate(layers)], axis=1)
         # One normalisation of all P * D features is a neck per part. Pooled features lie far from zero, hence the
         # two-pass variance; they are few.
-        neck = batch_norm(train=train, axis_name=self.axis_name, use_bias=False, use_fast_variance=False, name="neck")
+        neck = BatchNorm(train=train, axis_name=self.axis_name, use_bias=False, use_fast_variance=False, name="neck")
         normalized = neck(flatten_parts(features)).reshape(features.shape)
         return {"before_neck": features, "after_neck": normalized}

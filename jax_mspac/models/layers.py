@@ -1,12 +1,16 @@
 """Convolution and batch normalisation with the conventions of the whole project."""
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from jax_mspac import ops
+
+_MOMENTUM, _EPSILON = 0.9, 1e-5
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -35,39 +39,96 @@ class Conv(nn.Module):
         return ops.conv(x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides, padding=self.padding)
 
 
-def batch_norm(
-    *,
-    train: bool,
-    dtype: Any = jnp.float32,
-    axis_name: str | None = None,
-    use_bias: bool = True,
-    use_fast_variance: bool = True,
-    scale_init: nn.initializers.Initializer = nn.initializers.ones,
-    name: str | None = None,
-) -> nn.BatchNorm:
-    """Batch normalisation with torch's momentum (0.1 there is 0.9 here) and epsilon.
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last, with torch's momentum (0.1 there is 0.9 here) and epsilon.
 
-    Parameters and statistics are float32 whatever `dtype` is. The running variance is the biased one (torch keeps the
+    Parameters and statistics are float32 whatever comes in. The running variance is the biased one (torch keeps the
     unbiased one).
 
-    Args:
+    Attributes:
       train: whether to normalise by the statistics of the batch and to update the running ones.
-      dtype: dtype of the result.
       axis_name: mapped axis over whose devices the statistics are taken, or None; used only with `train`.
       use_bias: whether there is a learned bias.
       use_fast_variance: E[x^2] - E[x]^2 in one pass over x. Good for convolutions, whose mean is of the order of their
         deviation; it loses digits where the mean is far larger, as it is for pooled features.
       scale_init: initializer of the learned scale.
-      name: name of the module.
     """
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        dtype=dtype,
-        use_bias=use_bias,
-        axis_name=axis_name if train else None,
-        use_fast_variance=use_fast_variance,
-        scale_init=scale_init,
-        name=name,
-    )
+
+    train: bool
+    axis_name: str | None = None
+    use_bias: bool = True
+    use_fast_variance: bool = True
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., C] to the same shape and dtype."""
+        shape = (x.shape[-1],)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
+        scale = self.param("scale", self.scale_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32) if self.use_bias else jnp.zeros(shape)
+        if not self.train:
+            return _affine(x, mean.value, var.value, scale, bias)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, batch_mean, batch_var = _normalized(x, scale, bias, axis_name, self.use_fast_variance)
+        if not self.is_initializing():
+            mean.value = _MOMENTUM * mean.value + (1 - _MOMENTUM) * batch_mean
+            var.value = _MOMENTUM * var.value + (1 - _MOMENTUM) * batch_var
+        return y
+
+
+def _affine(x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    factor = scale * lax.rsqrt(var + _EPSILON)
+    return ((x.astype(jnp.float32) - _as_row(mean, x)) * _as_row(factor, x) + _as_row(bias, x)).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None, fast: bool):
+    """The normalised batch, its mean and its variance; the last two have no gradient.
+
+    The gradient written out (Ioffe and Szegedy, arXiv 1502.03167, section 3) needs x alone of what is as large as x.
+    Derived automatically it keeps x - mean as well, which costs a pass over the memory.
+    """
+    mean = _mean(x.astype(jnp.float32), axis_name)
+    if fast:
+        var = jnp.maximum(_mean(jnp.square(x.astype(jnp.float32)), axis_name) - jnp.square(mean), 0.0)
+    else:
+        var = _mean(jnp.square(x.astype(jnp.float32) - _as_row(mean, x)), axis_name)
+    return _affine(x, mean, var, scale, bias), mean, var
+
+
+def _normalized_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None, fast: bool):
+    y, mean, var = _normalized(x, scale, bias, axis_name, fast)
+    return (y, mean, var), (x, scale, mean, var)
+
+
+def _normalized_backward(axis_name: str | None, fast: bool, saved: tuple[jax.Array, ...], cts: tuple[jax.Array, ...]):
+    x, scale, mean, var = saved
+    y_ct = cts[0].astype(jnp.float32)
+    inverse = lax.rsqrt(var + _EPSILON)
+    unit = (x.astype(jnp.float32) - _as_row(mean, x)) * _as_row(inverse, x)
+    # The parameters' gradients are this device's alone, as those of all parameters; x has a part in all devices' y.
+    bias_ct, scale_ct = jnp.sum(y_ct, axis=_axes(x)), jnp.sum(y_ct * unit, axis=_axes(x))
+    means = jnp.stack([bias_ct, scale_ct]) / (x.size // x.shape[-1])
+    if axis_name is not None:
+        means = lax.pmean(means, axis_name)
+    x_ct = _as_row(scale * inverse, x) * (y_ct - _as_row(means[0], x) - unit * _as_row(means[1], x))
+    return x_ct.astype(x.dtype), scale_ct, bias_ct
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)
+
+
+def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
+    mean = jnp.mean(x, axis=_axes(x))
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+
+def _as_row(of_channels: jax.Array, x: jax.Array) -> jax.Array:
+    """[C] in a shape that broadcasts with x."""
+    return of_channels.reshape((1,) * (x.ndim - 1) + of_channels.shape)
+
+
+def _axes(x: jax.Array) -> tuple[int, ...]:
+    return tuple(range(x.ndim - 1))

@@ -19,7 +19,7 @@ class NonLocalBlock(nn.Module):
     has a bias, which the normalisation takes out again; here it has none.
 
     Attributes:
-      norm: makes the normalisation, see `layers.batch_norm`.
+      norm: makes the normalisation, see `layers.BatchNorm`.
       dtype: dtype of the computation; parameters are float32.
     """
 

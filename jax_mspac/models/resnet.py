@@ -11,7 +11,7 @@ from flax import linen as nn
 from jax_mspac import ops
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.models.layers import Conv, batch_norm
+from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.nonlocal_block import NonLocalBlock
 
 NUM_STAGES = 5  # the stem and layers 1 to 4
@@ -76,7 +76,7 @@ class Stages(nn.Module):
       last_stride: stride of layer 4.
       nonlocal_blocks: see `ResNet`.
       dtype: dtype of the computation.
-      axis_name: see `batch_norm`.
+      axis_name: see `BatchNorm`.
     """
 
     architecture: str
@@ -91,7 +91,7 @@ class Stages(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         block, depths = ARCHITECTURES[self.architecture]
         conv = functools.partial(Conv, dtype=self.dtype)
-        norm = functools.partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
         for stage in self.stages:
             if stage == 0:
                 x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
