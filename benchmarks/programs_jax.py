@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks import reporting
 from benchmarks.workload import NUM_IDENTITIES, Workload
-from jax_mspac import methods, parallel
+from jax_mspac import memory, methods, parallel
 from jax_mspac.evaluator import compiled_embed
 from jax_mspac.finite import guarded
 from jax_mspac.methods.base import Batch, Metrics, State
@@ -29,6 +29,7 @@ class TrainStep:
 
     def __init__(self, workload: Workload, cache: str | None = None):
         _use_cache(cache)
+        memory.keep()
         self._devices = jax.local_devices()[:1]
         self._resident = reporting.resident_memory()
         self._method = methods.build(workload.config(), num_identities=NUM_IDENTITIES)
@@ -110,6 +111,7 @@ class Embed:
     """The embedding as `jax_mspac.evaluate` and `jax_mspac.load` run it, host to host."""
 
     def __init__(self, workload: Workload):
+        memory.keep()
         self._method = methods.build(workload.config(), num_identities=NUM_IDENTITIES)
         self._state = initial_state(self._method)
         self._variables = parallel.replicate(self._state.variables)

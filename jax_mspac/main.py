@@ -98,9 +98,10 @@ def run(
     config = methods.configured(config, chosen=chosen)
     config_lib.validate(config)
     with distributed.joined(**(processes or {})):
-        from jax_mspac import series
+        from jax_mspac import memory, series
         from jax_mspac.workdir import explained
 
+        memory.keep()
         # One run or several, as the config says.
         with explained(workdir):
             (series.train if mode == "train" else series.evaluate)(config, workdir)

@@ -54,6 +54,10 @@ def main(argv: list[str]) -> None:
         rows = table.chosen(values.row)
         if values.config.train.compilation_cache:
             startup.cache_compilations()
+        # JAX takes seconds to import: --help and --list answer without it.
+        from jax_mspac import memory
+
+        memory.keep()
         chosen = set(config_flags.get_override_values(values["config"]))
         reproduce(table, rows, values.config, chosen=chosen, seeds=values.seeds, workdir=workdir)
 
