@@ -15,7 +15,7 @@ from joint_runs import Run, network_config, run
 from small_runs import end, kill, metrics_of, tensorboard_steps
 from trees import draw_folder_tree
 
-from jax_mspac import distributed
+from jax_mspac import distributed, methods
 from jax_mspac.checkpoints import FOLDER
 from jax_mspac.data import datasets
 from jax_mspac.errors import UserError
@@ -78,6 +78,18 @@ def test_two_processes_are_the_run_of_one(four_devices, two_processes):
 def test_one_device_is_the_run_of_four(folder, four_devices):
     run(network_config(folder), folder / "one", devices=1)
     assert_same_run(four_devices, folder / "one")
+
+
+def test_a_metric_that_two_processes_fit_to_learnt_features_is_the_one_of_one(folder, tmp_path):
+    config = network_config(folder, **{"method": "tone_hcml", "train.steps": 4, "checkpoint.every": 4})
+    config = methods.configured(config, chosen=["batch.visible", "batch.infrared", "batch.identities"])
+    config.model.embedding_dim, config.model.metric_dims = 16, 8
+    run(config, tmp_path / "one", devices=2)
+    said = run(config, tmp_path / "two", processes=2, devices=1)
+    assert "fitting hcml" in said[0]
+    tables = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
+    assert tables[1]["rows"] == tables[0]["rows"]
+    assert "metric" in {row["feature"] for row in tables[0]["rows"]}
 
 
 @pytest.mark.slow
