@@ -7,9 +7,9 @@ import platform
 import jax
 
 # Parameters of glibc's mallopt, from malloc.h.
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 # What a user sets who knows better.
-_USERS_OWN = ("GLIBC_TUNABLES", "MALLOC_ARENA_MAX", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
+_USERS_OWN = ("GLIBC_TUNABLES", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "LD_PRELOAD")
 
 
 def keep() -> bool:
@@ -20,15 +20,14 @@ def keep() -> bool:
     In exchange the process does not become smaller. Nothing changes on other platforms, with another C library, or
     where the environment sets malloc's parameters or loads another malloc.
 
+    Call it in the main thread, before JAX has looked for its devices.
+
     Returns:
       Whether memory is kept from now on.
     """
-    if (
-        jax.default_backend() != "cpu"
-        or platform.libc_ver()[0] != "glibc"
-        or any(os.environ.get(v) for v in _USERS_OWN)
-    ):
+    # In the thread that asks for it, which is the main one: the memory of others cannot grow without mmap.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc" or any(map(os.environ.get, _USERS_OWN)):
         return False
     libc = ctypes.CDLL(None)
-    # One arena: the others, which threads would get, cannot grow without mmap.
-    return all([libc.mallopt(_ARENA_MAX, 1), libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, -1)])
+    return all([libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, -1)])

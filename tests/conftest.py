@@ -10,6 +10,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from jax_mspac import memory  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -19,6 +21,14 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that build the same network compile it once."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def memory_as_it_is() -> Iterator[None]:
+    """Malloc's settings hold for a process, and other tests measure its memory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "keep", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -78,7 +78,7 @@ def test_rows_of_the_training_step(in_this_process, monkeypatch):
     assert step["peer_share_of_peak"] == pytest.approx(flops[0] * step["peer"] / 4)
     # The parts are parts: the compiler has left out what they do not need.
     whole, forward, backward = flops
-    assert 2.5 * forward < backward < whole < 4 * forward
+    assert 2.5 * forward < backward < whole < 5 * forward
 
 
 def test_rows_of_the_embedding(in_this_process):
