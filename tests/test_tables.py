@@ -3,12 +3,14 @@
 import csv
 import io
 import math
+import operator
 import re
 
 import jax
 import numpy as np
 import pytest
 
+from configs import sysu, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods, reproduce, results
 from jax_mspac.errors import UserError
@@ -150,6 +152,19 @@ def test_csv_reads_back(small_table):
     assert float(lines[0]["rank1_mean"]) == 0.25 and float(lines[0]["mAP_slides"]) == 0.4
     np.testing.assert_allclose(float(lines[0]["mAP_std"]), math.sqrt(0.02), atol=1e-6)
     assert float(lines[1]["mAP_std"]) == 0.0
+
+
+def test_recipes_are_those_of_the_configs():
+    plain, strong = sysu.get_config(), sysu_strong.get_config()
+    rows = {row.name: row.settings for row in TABLES["recipes"].rows}
+    changed = {line.split()[0].removeprefix("config.") for line in config_lib.differences(plain, strong, list(plain))}
+    assert changed == rows["plain"].keys() == rows["strong"].keys()
+    for config, row in ((plain, rows["plain"]), (strong, rows["strong"])):
+        assert {field: operator.attrgetter(field)(config) for field in row} == row
+    # Each ingredient changes its own fields and no other; all of them are the strong recipe.
+    added = [dict(settings.items() - rows["plain"].items()) for name, settings in rows.items() if name.startswith("+")]
+    assert {field: value for settings in added for field, value in settings.items()} == rows["strong"]
+    assert sum(map(len, added)) == len(changed)
 
 
 def test_unknown_rows_are_refused_with_the_names_there_are():
