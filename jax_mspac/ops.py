@@ -7,10 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jax_mspac import winograd
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 # Below, the native gradient of the kernel is the faster one: that of the stem takes 41 ms, the products' 53.
 _FEW_CHANNELS = 16
+# From here on, additions cost less than the multiplications that they save.
+_MANY_CHANNELS = 64
 
 
 def conv(x: jax.Array, kernel: jax.Array, *, strides: int = 1, padding: int | Padding = 0) -> jax.Array:
@@ -42,7 +46,9 @@ def _native_conv(x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _cpu_conv(x: jax.Array, kernel: jax.Array, strides: int, padding: Padding) -> jax.Array:
-    """The native convolution with gradients of matrix products and smaller convolutions."""
+    """The native convolution or Winograd's, with gradients of matrix products and smaller convolutions."""
+    if _saves_products(kernel, strides):
+        return winograd.conv(x, kernel, padding)
     return _native_conv(x, kernel, strides, padding)
 
 
@@ -52,6 +58,8 @@ def _cpu_conv_forward(x: jax.Array, kernel: jax.Array, strides: int, padding: Pa
 
 def _cpu_conv_backward(strides: int, padding: Padding, saved: tuple[jax.Array, jax.Array], ct: jax.Array):
     x, kernel = saved
+    if _saves_products(kernel, strides):
+        return winograd.input_gradient(kernel, ct, padding), winograd.kernel_gradient(x, ct, padding)
     if strides == 1:
         (x_ct,) = jax.vjp(lambda x: _native_conv(x, kernel, strides, padding), x)[1](ct)
     else:
@@ -66,6 +74,12 @@ def _cpu_conv_backward(strides: int, padding: Padding, saved: tuple[jax.Array, j
 
 
 _cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
+
+
+def _saves_products(kernel: jax.Array, strides: int) -> bool:
+    """Whether Winograd's form is the faster one; in bfloat16 its sums would lose digits."""
+    size, channels = kernel.shape[:2], kernel.shape[2:]
+    return size == (3, 3) and strides == 1 and min(channels) >= _MANY_CHANNELS and kernel.dtype == jnp.float32
 
 
 def _strided_input_gradient(
