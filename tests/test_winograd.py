@@ -22,8 +22,16 @@ def assert_near(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 0), (0, 0)), ((2, 1), (0, 2)), ((3, 0), (1, 3))])
-@pytest.mark.parametrize("size", [(4, 6), (7, 5), (18, 9), (3, 4)])
+@pytest.mark.parametrize(
+    ("size", "padding"),
+    [
+        ((4, 6), ((1, 1), (1, 1))),
+        ((7, 5), ((1, 1), (1, 1))),
+        ((18, 9), ((0, 0), (0, 0))),
+        ((3, 4), ((2, 1), (0, 2))),
+        ((7, 5), ((3, 0), (1, 3))),
+    ],
+)
 def test_values_and_gradients_are_those_of_the_native_convolution(size, padding):
     x, kernel = normal(0, (2, *size, 5)), normal(1, (3, 3, 5, 4))
     expected, vjp = jax.vjp(lambda x, kernel: native(x, kernel, padding), x, kernel)
