@@ -78,7 +78,7 @@ def default_config() -> ConfigDict:
     config.loss.label_smoothing = 0.0
     config.loss.mecen = ConfigDict()
     config.loss.mecen.weight = 1.0  # 0: no centre loss
-    config.loss.mecen.feature = "after_neck"  # before_neck, after_neck
+    config.loss.mecen.feature = "before_neck"  # before_neck, after_neck
     config.loss.mecen.margin = 0.3
     config.loss.mecen.use_margin = True
     config.loss.mecen.use_exp = True

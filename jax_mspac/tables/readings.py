@@ -7,7 +7,7 @@ _READINGS = {
     "literal attention": {"model.attention_form": "literal"},
     "MeCen sum": {"loss.mecen.reduction": "sum"},
     "MeCen mean": {"loss.mecen.reduction": "mean"},
-    "MeCen before neck": {"loss.mecen.feature": "before_neck"},
+    "MeCen after neck": {"loss.mecen.feature": "after_neck"},
     "margin 0.1": {"loss.mecen.margin": 0.1},
     "margin 0.6": {"loss.mecen.margin": 0.6},
     "slow centres": {"optimizer.centers_factor": 0.2},
