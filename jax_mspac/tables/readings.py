@@ -14,6 +14,7 @@ _READINGS = {
     "fast centres": {"optimizer.centers_factor": 5.0},
     "projected centres": {"loss.mecen.centers": "project"},
     "identity before neck": {"loss.identity_feature": "before_neck"},
+    "identity of parts": {"loss.identity": "part"},
     "GeM pooling": {"model.pooling": "gem"},
     "all shared": {"model.shared_from": 0},
     "own stems": {"model.shared_from": 1},
