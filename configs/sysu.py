@@ -10,7 +10,8 @@ trained on the real data set yet.
 
 The slides give no recipe. This one is AGW's: 8 identities x (4 + 4) images, SGD with warm-up, a tenth of the learning
 rate for the backbone. The attention is the bounded reading `mask`; --config.model.attention_form=literal is the slides'
-formula. Likewise --config.loss.mecen.reduction=sum.
+formula. Likewise --config.loss.mecen.reduction=sum. MeCen sees the feature before the neck, the better place in our
+measurements; --config.loss.mecen.feature=after_neck is the other.
 """
 
 from ml_collections import ConfigDict
