@@ -124,6 +124,7 @@ def default_config() -> ConfigDict:
     config.train.steps = 400
     config.train.log_every = 10  # steps between progress lines
     config.train.skip_nonfinite = 0  # steps with a loss or gradient that is not finite to leave out before it stops
+    config.train.decoded_gb = 5.0  # of training images to keep decoded in memory; 0: decode them each time
     config.train.compilation_cache = True  # keep compiled programs in a folder of this user
 
     config.checkpoint = ConfigDict()
@@ -251,6 +252,7 @@ def validate(config: ConfigDict) -> None:
     one_of("optimizer.name", config.optimizer.name, "sgd", "adamw")
     one_of("optimizer.schedule", config.optimizer.schedule, "constant", "step", "cosine")
     expect("optimizer.learning_rate", 0 < config.optimizer.learning_rate < math.inf, "a positive number")
+    expect("train.decoded_gb", 0 <= config.train.decoded_gb < math.inf, "0 (keep none) or gigabytes")
     for field in ("backbone_factor", "centers_factor", "weight_decay", "clip_norm"):
         expect(f"optimizer.{field}", 0 <= config.optimizer[field] < math.inf, "0 or a positive number")
     for name, loss in config.loss.items():

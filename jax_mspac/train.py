@@ -143,6 +143,7 @@ class _Loop:
             stop=stop,
             devices=jax.device_count(),
             local_devices=slice(process * local, (process + 1) * local),
+            keep_bytes=int(self.config.train.decoded_gb * 1e9),
         )
 
     def run(

@@ -42,10 +42,10 @@ def test_input_rows(tmp_path):
     pytest.importorskip("torch")
     flags = "--people 20 --images 2 --identities 2 --height 24 --width 12 --batches 2 --repeats 1 --workers 1".split()
     rows = run("input", *flags, "--step_seconds", "0.01", folder=tmp_path)
-    assert list(rows) == ["prepare", "load", "first epoch", "steady", "waiting"]
+    assert list(rows) == ["prepare", "load", "first epoch", "decoding", "later epochs", "waiting"]
     for name in ("prepare", "load"):
         assert rows[name]["ours"] > 0 and rows[name]["peer"] is None and rows[name]["unit"] == "seconds"
-    for name in ("first epoch", "steady"):
+    for name in ("first epoch", "decoding", "later epochs"):
         row = rows[name]
         assert (row["images"], row["batch"]) == (72, 16)
         assert row["ratio"] == pytest.approx(row["ours"] / row["peer"]) and row["unit"] == "images/s"
@@ -58,7 +58,7 @@ def test_peer_reads_the_planned_images_again_and_again(tmp_path):
     paths = [str(path.relative_to(tmp_path / "photographs")) for path in sorted(tmp_path.rglob("*.jpg"))]
     plan = [[paths[4], paths[0]], [paths[0], paths[2]]]
     peer = input_benchmark.Torch(str(tmp_path), plan, (24, 12), 0)
-    batches = peer._batches()
+    batches = peer._batches(True)
     for planned in (*plan, *plan):
         batch = next(batches)
         assert batch.dtype == np.uint8 and batch.shape == (2, 24, 12, 3)
@@ -70,7 +70,7 @@ def test_peer_reads_the_planned_images_again_and_again(tmp_path):
 
 def test_waiting_counts_the_time_between_steps_alone():
     class Slow(input_benchmark._Program):
-        def _batches(self):
+        def _batches(self, keep):
             while True:
                 time.sleep(0.03)
                 yield None

@@ -39,6 +39,7 @@ def test_every_config_is_valid_and_quotes_its_command(path):
         ("model.attention_form", "maks"),
         ("loss.identity", "gid"),
         ("loss.mecen.reduction", "max"),
+        ("train.decoded_gb", -1.0),
         ("optimizer.learning_rate", 0.0),
         ("optimizer.warmup", 1.0),
         ("augment.flip", 1.5),

@@ -4,11 +4,13 @@ import io
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from jax_mspac.data import image_set
-from jax_mspac.data.input import decoded, in_order, training_batches
+from jax_mspac.data.input import _remembering, decoded, in_order, training_batches
 from jax_mspac.data.sampling import IdentitySampler
+from jax_mspac.modalities import MODALITIES
 
 SIZE = dict(height=24, width=12)
 
@@ -114,3 +116,34 @@ def test_grey_files_become_three_channels():
     examples = [{"image": encode(grey), "identity": "0", "camera": 1, "modality": 1, "path": "0"}]
     (batch,) = in_order(image_set.from_examples(examples), np.array([0]), **SIZE, batch=1)
     np.testing.assert_array_equal(batch[0], np.repeat(grey[..., None], 3, axis=-1))
+
+
+@pytest.mark.parametrize("room", [1, 3, 100])
+def test_kept_images_are_those_of_the_files(images, room):
+    sampler = IdentitySampler(images, seed=0, identities=4, images=(2, 2))
+    small = dict(height=12, width=6, start=0, stop=8)  # one resize per image, four times as many uses
+    plain = training_batches(sampler, **small)
+    kept = training_batches(sampler, **small, keep_bytes=room * 12 * 6 * 3)
+    for expected, batch in zip(plain, kept, strict=True):
+        for modality in MODALITIES:
+            np.testing.assert_array_equal(batch[modality]["image"], expected[modality]["image"])
+
+
+@pytest.mark.parametrize(
+    ("room", "again"),
+    [(1, [5, 0, 7, 0, 7, 9, 9]), (3, [5, 0, 7, 9, 9]), (100, [5, 0, 7, 9])],
+)
+def test_an_image_is_read_once_if_there_was_room_to_keep_it(room, again):
+    calls = []
+
+    def read(position):
+        def pixels(number):
+            calls.append(int(number))
+            return np.full((2, 2, 3), number, np.uint8)
+
+        return tf.numpy_function(pixels, [position], tf.uint8)
+
+    positions = [5, 0, 7, 5, 0, 7, 9, 9]
+    given = tf.data.Dataset.from_tensor_slices(positions).map(_remembering(read, limit=room))
+    np.testing.assert_array_equal([pixels[0, 0, 0] for pixels in given.as_numpy_iterator()], positions)
+    assert calls == again

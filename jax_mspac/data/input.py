@@ -14,6 +14,7 @@ from jax_mspac.modalities import MODALITIES
 tf.config.set_visible_devices([], "GPU")
 
 Batch = dict[str, dict[str, np.ndarray]]
+Reader = Callable[[tf.Tensor], tf.Tensor]
 
 
 def training_batches(
@@ -25,6 +26,7 @@ def training_batches(
     stop: int,
     devices: int = 1,
     local_devices: slice = slice(None),
+    keep_bytes: int = 0,
 ) -> Iterator[Batch]:
     """The batches of steps start..stop-1 for this process.
 
@@ -36,6 +38,7 @@ def training_batches(
       stop: one past the last step.
       devices: number of devices of all processes; divides the identities of a batch.
       local_devices: those of this process.
+      keep_bytes: see `decoded`.
 
     Yields:
       {"visible" | "infrared": {"image": uint8 [D, n, H, W, 3], "label", "camera", "index", "slot": int32 [D, n]}}.
@@ -52,7 +55,8 @@ def training_batches(
             yield [positions.reshape(devices, -1)[local_devices] for positions in plan]
 
     positions = (np.concatenate([share.ravel() for share in both]) for both in shares())
-    images = decoded(image_set, positions, height=height, width=width, batch=sum(slot.size for slot in slots))
+    batch = sum(slot.size for slot in slots)
+    images = decoded(image_set, positions, height=height, width=width, batch=batch, keep_bytes=keep_bytes)
     for both, pixels in zip(shares(), images, strict=True):
         parts = np.split(pixels, [both[0].size])
         yield {
@@ -68,7 +72,13 @@ def training_batches(
 
 
 def decoded(
-    image_set: ImageSet, positions: Iterable[np.ndarray], *, height: int, width: int, batch: int
+    image_set: ImageSet,
+    positions: Iterable[np.ndarray],
+    *,
+    height: int,
+    width: int,
+    batch: int,
+    keep_bytes: int = 0,
 ) -> Iterator[np.ndarray]:
     """Decoded images in the order of the positions.
 
@@ -78,14 +88,17 @@ def decoded(
       height: pixels that every image is resized to.
       width: likewise.
       batch: images per yielded array; the last one may be smaller.
+      keep_bytes: of decoded images to keep for when their positions come again; those that come first are kept.
 
     Yields:
       uint8 [batch, height, width, 3].
     """
-    encoded = tf.constant(image_set.images)
+    read = _decoder(tf.constant(image_set.images), height, width)
+    if limit := keep_bytes // (height * width * 3):
+        read = _remembering(read, limit=limit)
     signature = tf.TensorSpec([None], tf.int32)
     dataset = tf.data.Dataset.from_generator(lambda: iter(positions), output_signature=signature).unbatch()
-    dataset = dataset.map(_decoder(encoded, height, width), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch).prefetch(2).as_numpy_iterator()
 
 
@@ -96,7 +109,7 @@ def in_order(
     return decoded(image_set, [positions.astype(np.int32)], height=height, width=width, batch=batch)
 
 
-def _decoder(encoded: tf.Tensor, height: int, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _decoder(encoded: tf.Tensor, height: int, width: int) -> Reader:
     def decode(position: tf.Tensor) -> tf.Tensor:
         # This kernel reads PNG too. The accurate DCT is what PIL uses: the same file gives the same pixels in both.
         image = tf.io.decode_jpeg(encoded[position], channels=3, dct_method="INTEGER_ACCURATE")
@@ -111,3 +124,28 @@ def _decoder(encoded: tf.Tensor, height: int, width: int) -> Callable[[tf.Tensor
 
 def _resize(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return tf.numpy_function(lambda pixels: resize(pixels, height, width), [image], tf.uint8, stateful=False)
+
+
+def _remembering(read: Reader, *, limit: int) -> Reader:
+    """Reads no position twice; of more than `limit` different ones, those that come first are remembered."""
+    known: dict[int, np.ndarray] = {}
+    unknown = np.empty((0, 0, 3), np.uint8)
+
+    def recall(position: np.ndarray) -> np.ndarray:
+        return known.get(int(position), unknown)
+
+    def remember(position: np.ndarray, image: np.ndarray) -> np.ndarray:
+        if len(known) < limit:
+            known[int(position)] = image.copy()  # the tensor's own memory is TensorFlow's to use again
+        return image
+
+    def remembered(position: tf.Tensor) -> tf.Tensor:
+        def first() -> tf.Tensor:
+            return tf.numpy_function(remember, [position, read(position)], tf.uint8)
+
+        image = tf.numpy_function(recall, [position], tf.uint8)
+        image = tf.cond(tf.size(image) > 0, lambda: image, first)
+        image.set_shape([None, None, 3])
+        return image
+
+    return remembered
