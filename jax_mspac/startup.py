@@ -78,9 +78,13 @@ def cache_compilations() -> None:
     import jax
     import jaxlib
 
+    from jax_mspac import programs
+
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     # Programs of another jaxlib are never reused; a folder each keeps them easy to delete.
-    jax.config.update("jax_compilation_cache_dir", str(cache / "jax_mspac" / f"xla-{jaxlib.__version__}"))
+    folder = cache / "jax_mspac" / f"xla-{jaxlib.__version__}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    programs.keep(folder / "programs")
 
 
 def _without_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jax_mspac import distributed, evaluate, inference, interruption, methods, parallel, pretrained, results
+from jax_mspac import distributed, evaluate, inference, interruption, methods, parallel, pretrained, programs, results
 from jax_mspac import workdir as workdir_lib
 from jax_mspac.checkpoints import FOLDER, Checkpoints
 from jax_mspac.data import datasets
@@ -66,8 +66,9 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
     test = Evaluator(datasets.load(builder, ("test",)), config)
     distributed.check_same("the test images", test.image_set.images)
     monitor = _monitor(config, builder, test) if config.eval.every else None
-    update = guarded(method.update, skip=config.train.skip_nonfinite > 0)
-    loop = _Loop(config, method, sampler, parallel.data_parallel(update))
+    skip = config.train.skip_nonfinite > 0
+    update = parallel.data_parallel(guarded(method.update, skip=skip))
+    loop = _Loop(config, method, sampler, programs.kept(update, made_from=f"update, skip {skip}: {method!r}"))
     print(
         f"{len(train_set)} training images of {train_set.num_identities} identities, "
         f"{len(test.image_set)} test images of {test.image_set.num_identities}; "
@@ -104,7 +105,8 @@ def _train(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
 def initial_state(config: ConfigDict, method: Method) -> State:
     """Step 0 on the host: random parameters, and the backbone of `model.pretrained`. A function of the config alone."""
     # The default generator takes three times as long to compile for the many shapes of a network.
-    state = jax.device_get(jax.jit(method.init)(jax.random.key(config.seed, impl="rbg")))
+    init = programs.kept(jax.jit(method.init), made_from=f"init: {method!r}")
+    state = jax.device_get(init(jax.random.key(config.seed, impl="rbg")))
     weights = config.model.pretrained
     if weights != "none":
         source = f"model.pretrained={weights}"

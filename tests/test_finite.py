@@ -9,7 +9,7 @@ import small_runs
 from jax_mspac import methods, train
 from jax_mspac.errors import UserError
 from jax_mspac.finite import STATE_IS_FINITE, Watch, guarded
-from jax_mspac.methods.base import State, System
+from jax_mspac.methods.base import GRADIENT_NORM, State, System
 
 BAD = 6  # a step that is saved and evaluated too
 
@@ -81,6 +81,24 @@ def test_a_skipped_step_is_as_if_it_had_not_been(run):
         assert int(after.step) == 5 and float(metrics[STATE_IS_FINITE]) == sound
         np.testing.assert_array_equal(after.variables["w"], np.full(3, expected))
         assert int(after.training["count"]) == (8 if sound else 7)
+
+
+def test_where_the_norm_of_the_gradients_is_told_they_and_the_statistics_are_looked_at():
+    def update(state, batch):
+        params = jax.tree.map(lambda w: w - batch["gradient"], state.variables["params"])
+        variables = {"params": params, "batch_stats": {"mean": batch["mean"]}}
+        norm = jnp.linalg.norm(batch["gradient"])
+        return State(state.step + 1, variables, {}), {"loss": jnp.float32(1.0), GRADIENT_NORM: norm}
+
+    state = State(jnp.int32(0), {"params": {"w": jnp.ones(3)}, "batch_stats": {"mean": jnp.zeros(2)}}, {})
+    step = jax.jit(guarded(update, skip=True))
+    for broken in ((), ("gradient",), ("mean",), ("gradient", "mean")):
+        batch = {"gradient": jnp.ones(3), "mean": jnp.ones(2)}
+        after, metrics = step(state, batch | {name: batch[name].at[1].set(jnp.nan) for name in broken})
+        told = {name for name, value in metrics.items() if not np.isfinite(value)}
+        assert told == ({GRADIENT_NORM} if "gradient" in broken else set())
+        assert float(metrics[STATE_IS_FINITE]) == ("mean" not in broken)
+        np.testing.assert_array_equal(after.variables["params"]["w"], np.full(3, 1.0 if broken else 0.0))
 
 
 def test_a_loss_that_is_not_finite_behind_a_finite_state_is_skipped_too():

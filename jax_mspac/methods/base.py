@@ -12,6 +12,9 @@ PyTree = Any
 Batch = dict[str, dict[str, jax.Array]]
 Metrics = dict[str, jax.Array]
 
+# The metric by which a method tells the global norm of its gradients.
+GRADIENT_NORM = "gradient_norm"
+
 
 @flax.struct.dataclass
 class State:

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jax_mspac import augmentation, optimizers, parallel, pretrained
 from jax_mspac.losses import distances
-from jax_mspac.methods.base import Batch, Metrics, State
+from jax_mspac.methods.base import GRADIENT_NORM, Batch, Metrics, State
 from jax_mspac.methods.terms import LOSSES, Examples, Loss, identity
 from jax_mspac.modalities import MODALITIES, VISIBLE
 from jax_mspac.models.attention import CascadedPartAttention, check_partition
@@ -129,7 +129,7 @@ class Learned:
         trainable = optax.apply_updates(trainable, updates)
         if self.project_centers:
             trainable["heads"]["centers"] = distances.unit(trainable["heads"]["centers"])
-        metrics["gradient_norm"] = optax.tree.norm(gradients)
+        metrics[GRADIENT_NORM] = optax.tree.norm(gradients)
         metrics["learning_rate"] = optimizers.learning_rate(self.recipe, self.steps)(state.step)
         state = State(
             step=state.step + 1,
