@@ -53,6 +53,7 @@ def _table_row(lists: str, queries: int, repeats: int) -> dict[str, Any]:
         _median(ours),
         _median(peers),
         "seconds",
+        against="a plain transcription",
         galleries="official" if lists else "seeded",
         peak_GB=max(run.peak for run in ours),
         peer_time="measured" if whole else f"extrapolated from {queries} queries",
@@ -68,6 +69,7 @@ def _million_row(repeats: int) -> dict[str, Any]:
         _median(ours),
         _median(peers),
         "seconds",
+        against="numpy",
         peak_GB=max(run.peak for run in ours),
         peer_peak_GB=max(run.peak for run in peers),
     )

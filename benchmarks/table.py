@@ -53,8 +53,12 @@ def written(folder: pathlib.Path) -> str:
 def _line(benchmark: str, row: Mapping[str, Any]) -> str:
     details = [(form or "{}").format(row[name]) for name, form in WORDED.items() if row.get(name) is not None]
     peer = next((f" ({row[name]})" for name in PEERS if row.get(name)), "")
-    ours, theirs = (f"{row[side]:.3g} {row['unit']}" for side in ("ours", "peer"))
+    ours, theirs = (f"{_figure(row[side])} {row['unit']}" for side in ("ours", "peer"))
     return f"| {benchmark} | {', '.join([row['name'], *details])} | {ours} | {theirs}{peer} | **{row['ratio']:.2f}** |"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
