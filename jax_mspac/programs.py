@@ -1,7 +1,7 @@
 """Compiled programs, kept on disk with the name of all that they were made from.
 
 JAX's own cache saves the compilation, but asks for the traced program first, and tracing a network takes seconds. Here
-the key is what tracing would read: the source of this package, the config, the libraries, the devices. Code of callers
+the key is what tracing would read: the source of this package, the method, the libraries, the devices. Code of callers
 is not in it, so that only commands, which run nothing else, switch this on.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 import jax
 from jax.experimental import serialize_executable
 
-# Of these, one may change what a function is traced to.
+# What else decides what a function is traced and compiled to.
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy", "ml_collections")
 _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 # Every change of the source or of a config makes new ones of 5 to 30 MB; the oldest go.
@@ -42,9 +42,10 @@ def kept(function: Any, *, made_from: str) -> Callable:
       made_from: what it depends on besides its arguments and the source of this package.
 
     Returns:
-      A function of the same arguments; `function` itself where programs are not kept or several processes share one.
+      A function of the same arguments; `function` itself where programs are not kept, several processes share one, or
+      it is for an accelerator, on which this was never tried.
     """
-    if _folder is None or jax.process_count() > 1:
+    if _folder is None or jax.process_count() > 1 or jax.default_backend() != "cpu":
         return function
     program = None
 
@@ -66,7 +67,8 @@ def _found(folder: pathlib.Path, function: Any, arguments: tuple, made_from: str
         os.utime(file)
         return program
     program = function.lower(*arguments).compile()
-    with contextlib.suppress(OSError, ValueError):  # ValueError: a backend whose programs cannot be written
+    # A full disk, or a program that cannot be written, is no reason not to run it.
+    with contextlib.suppress(Exception):
         _write(file, pickle.dumps(serialize_executable.serialize(program)))
     return program
 
