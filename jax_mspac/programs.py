@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.monitoring
 from jax.experimental import serialize_executable
 
 # What else decides what a function is traced and compiled to.
@@ -26,6 +27,16 @@ _ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 _MOST = 20
 
 _folder: pathlib.Path | None = None
+# Programs that this process has found in JAX's own cache.
+_hits = 0
+
+
+def _count(event: str, **_: Any) -> None:
+    global _hits
+    _hits += event == "/jax/compilation_cache/cache_hits"
+
+
+jax.monitoring.register_event_listener(_count)
 
 
 def keep(folder: pathlib.Path | None) -> None:
@@ -66,7 +77,10 @@ def _found(folder: pathlib.Path, function: Any, arguments: tuple, made_from: str
         program = serialize_executable.deserialize_and_load(*made, execution_devices=_devices(arguments))
         os.utime(file)
         return program
+    known = _hits
     program = function.lower(*arguments).compile()
+    if _hits > known:  # a program that came from JAX's cache is incomplete when it is written again
+        return program
     # A full disk, or a program that cannot be written, is no reason not to run it.
     with contextlib.suppress(Exception):
         _write(file, pickle.dumps(serialize_executable.serialize(program)))

@@ -152,7 +152,7 @@ def tiny_run(folder, workdir):
         *("--config.data.height=32", "--config.data.width=16", "--config.data.test_fraction=0.3"),
         *("--config.batch.identities=4", "--config.batch.visible=1", "--config.batch.infrared=1"),
         *("--config.model.width=4", "--config.model.parts=2,1", "--config.eval.batch=5"),
-        *("--config.train.steps=600", "--config.train.log_every=1", "--config.checkpoint.every=4"),
+        *("--config.train.steps=200", "--config.train.log_every=1", "--config.checkpoint.every=4"),
     ]
 
 
@@ -277,7 +277,7 @@ def test_a_preempted_slurm_job_requeues_itself_and_is_the_undisturbed_run(slurm,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert [line["step"] for line in metrics_of(workdir)] == list(range(1, 601))
+    assert [line["step"] for line in metrics_of(workdir)] == list(range(1, 201))
     assert metrics_of(workdir) == metrics_of(undisturbed)
     tables = [json.loads((folder / "results.json").read_text())["rows"] for folder in (workdir, undisturbed)]
     assert tables[0] == tables[1]

@@ -2,11 +2,13 @@
 
 import functools
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from test_train import folder_config, metrics_of
 from trees import draw_folder_tree
 
@@ -45,6 +47,27 @@ def test_a_program_is_traced_once(folder):
         assert given["sum"][0] == 3.0
     assert function.count == 1
     assert len(list(folder.iterdir())) == 1
+
+
+def test_a_program_from_the_cache_of_jax_is_not_written_again(folder, tmp_path):
+    # Written again it would lack the functions of its fusions, and fail where it is run.
+    settings = {"jax_compilation_cache_dir": str(tmp_path / "xla"), "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: jax.config.values[name] for name in settings}
+    try:
+        compilation_cache.reset_cache()
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        for kept in (1, 0):
+            function = Traced()
+            assert called(function, jnp.ones(300))["sum"][0] == 300.0
+            assert len(list(folder.glob("*.program"))) == kept
+            shutil.rmtree(folder, ignore_errors=True)
+            jax.clear_caches()
+        assert called(function, jnp.ones(300))["sum"][0] == 300.0
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def other_made_from(monkeypatch):
