@@ -1,13 +1,13 @@
 """Convolutions with 3x3 kernels by minimal filtering, which trades multiplications for additions.
 
-A tile of 2 x 3 outputs takes 4 x 5 = 20 products instead of 54: F(2, 3) down the rows, F(3, 3) along them (Winograd,
-"Arithmetic Complexity of Computations", 1980; for networks Lavin and Gray, arXiv 1509.09308). Larger tiles save more
-and round worse; these stay within a few units in the sixth digit of the largest output.
+A tile of 3 x 3 outputs takes 5 x 5 = 25 products instead of 81: F(3, 3) in both directions (Winograd, "Arithmetic
+Complexity of Computations", 1980; for networks Lavin and Gray, arXiv 1509.09308). Larger tiles save more and round
+worse; this one stays within a unit in the fifth digit of the largest output.
 
 The transforms are spelled out as additions, one direction after the other: first over the rows of all tiles, whose
-results are stacked, then over the columns of the stack. Spelled out for each of the 20 entries they are as fast and
-take two to three times as long to compile; as products with constant matrices they compile in half the time and move
-more memory.
+results are stacked, then over the columns of the stack. Spelled out for each entry of a tile they are as fast and take
+two to three times as long to compile; as products with constant matrices they compile in half the time and move more
+memory.
 """
 
 from collections.abc import Sequence
@@ -20,22 +20,15 @@ from jax import lax
 ArrayLike = Sequence[Sequence[float]] | np.ndarray
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
-# Outputs of a tile, down and along; it takes two inputs more in each direction.
-_TILE = (2, 3)
-# output((data x) * (kernel w)) is the correlation of the inputs x of a tile with the kernel w. One dimension each: of
-# the points 0, 1, -1 and infinity; and of 0, 1, -1, 2 and infinity.
-_DOWN = {
-    "data": [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
-    "kernel": [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
-    "output": [[1, 1, 1, 0], [0, 1, -1, -1]],
-}
-_ALONG = {
-    "data": [[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0], [0, 2, -1, -2, 1]],
-    "kernel": [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3], [0, 0, 1]],
-    "output": [[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]],
-}
-# Of a whole kernel, which is small: [20, 9].
-_KERNEL = np.kron(_DOWN["kernel"], _ALONG["kernel"]).astype(np.float32)
+# Outputs of a tile in each direction; it takes two inputs more.
+_TILE = 3
+# In one direction, output((data x) * (kernel w)) is the correlation of the five inputs x of a tile with the three
+# entries of a kernel w: of the points 0, 1, -1, 2 and infinity.
+_DATA = [[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0], [0, 2, -1, -2, 1]]
+_KERNEL = [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3], [0, 0, 1]]
+_OUTPUT = [[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]]
+# Of a whole kernel, which is small: [25, 9].
+_KERNELS = np.kron(_KERNEL, _KERNEL).astype(np.float32)
 
 
 def conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
@@ -62,10 +55,10 @@ def input_gradient(kernel: jax.Array, ct: jax.Array, padding: Padding) -> jax.Ar
 def kernel_gradient(x: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
     """The cotangent [3, 3, C, K] of the kernel of `conv` for ct [N, H', W', K], that of its output."""
     tiles = _tiles(ct.shape[1:3])
-    data = _transformed(x, _DOWN["data"], _ALONG["data"], [low for low, _ in padding], tiles)
-    outputs = _transformed(ct, np.transpose(_DOWN["output"]), np.transpose(_ALONG["output"]), (0, 0), tiles)
+    data = _transformed(x, _DATA, [low for low, _ in padding], tiles)
+    outputs = _transformed(ct, np.transpose(_OUTPUT), (0, 0), tiles)
     products = jnp.stack([_product(x, ct, 1, 1) for x, ct in zip(data, outputs, strict=True)], axis=1)
-    return (_KERNEL.T @ products.reshape(len(_KERNEL), -1)).reshape(3, 3, *products.shape[2:])
+    return (_KERNELS.T @ products.reshape(len(_KERNELS), -1)).reshape(3, 3, *products.shape[2:])
 
 
 def _filtered(x: jax.Array, kernel: jax.Array, padding: Padding, *, contract: int) -> jax.Array:
@@ -73,46 +66,40 @@ def _filtered(x: jax.Array, kernel: jax.Array, padding: Padding, *, contract: in
     n, *lengths, _ = x.shape
     size = [length + low + high - 2 for length, (low, high) in zip(lengths, padding, strict=True)]
     tiles = _tiles(size)
-    data = _transformed(x, _DOWN["data"], _ALONG["data"], [low for low, _ in padding], tiles)
-    kernels = (_KERNEL @ kernel.reshape(9, -1)).reshape(-1, len(data), *kernel.shape[2:])
+    data = _transformed(x, _DATA, [low for low, _ in padding], tiles)
+    kernels = (_KERNELS @ kernel.reshape(9, -1)).reshape(len(_KERNEL), len(_KERNEL), *kernel.shape[2:])
     products = [_product(entries, kernels[:, j], 2, contract) for j, entries in enumerate(data)]
-    columns = [_combined(_DOWN["output"], column) for column in _combined(_ALONG["output"], products)]
+    columns = [_combined(_OUTPUT, column) for column in _combined(_OUTPUT, products)]
     # From each place in a tile, an image of tiles, to an image of pixels, less what the last tiles have too much.
     rows = [[y.reshape(n, *tiles, -1) for y in row] for row in zip(*columns, strict=True)]
     y = jnp.stack([jnp.stack(row, axis=3) for row in rows], axis=2)
-    y = y.reshape(n, *(count * tile for count, tile in zip(tiles, _TILE, strict=True)), y.shape[-1])
+    y = y.reshape(n, *(count * _TILE for count in tiles), y.shape[-1])
     return y[:, : size[0], : size[1]]
 
 
 def _tiles(size: Sequence[int]) -> tuple[int, int]:
     """Tiles, down and along, that cover an output of this height and width."""
-    down, along = (-(-length // tile) for length, tile in zip(size, _TILE, strict=True))
+    down, along = (-(-length // _TILE) for length in size)
     return down, along
 
 
-def _transformed(
-    x: jax.Array, down: ArrayLike, along: ArrayLike, before: Sequence[int], tiles: tuple[int, int]
-) -> list[jax.Array]:
+def _transformed(x: jax.Array, matrix: ArrayLike, before: Sequence[int], tiles: tuple[int, int]) -> list[jax.Array]:
     """The entries of all tiles of an image after a transform.
 
     Args:
       x: [N, H, W, C].
-      down: matrix for the rows of a tile, [rows after the transform, rows before].
-      along: likewise for its columns.
+      matrix: for the rows of a tile and for its columns, [entries after the transform, entries before].
       before: zeros above the image and to its left; below it and to its right come as many as the tiles need.
       tiles: how many, down and along.
 
     Returns:
       For each column of a tile [rows of a tile, N * tiles, C].
     """
-    sizes, ends = (np.shape(down)[1], np.shape(along)[1]), [(n - 1) * t for n, t in zip(tiles, _TILE, strict=True)]
-    edges = [
-        (low, end + size - low - length, 0)
-        for low, end, size, length in zip(before, ends, sizes, x.shape[1:3], strict=True)
-    ]
+    size, ends = np.shape(matrix)[1], [(count - 1) * _TILE for count in tiles]
+    edges = [(low, end + size - low - length, 0) for low, end, length in zip(before, ends, x.shape[1:3], strict=True)]
     x = lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-    x = jnp.stack(_combined(down, [x[:, i : i + ends[0] + 1 : _TILE[0]] for i in range(sizes[0])]))
-    columns = _combined(along, [x[:, :, :, j : j + ends[1] + 1 : _TILE[1]] for j in range(sizes[1])])
+    x = jnp.stack(_combined(matrix, [x[:, i : i + ends[0] + 1 : _TILE] for i in range(size)]))
+    columns = _combined(matrix, [x[:, :, :, j : j + ends[1] + 1 : _TILE] for j in range(size)])
     return [column.reshape(len(column), -1, column.shape[-1]) for column in columns]
 
 
