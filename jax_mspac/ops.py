@@ -46,7 +46,7 @@ def _native_conv(x: jax.Array, kernel: jax.Array, strides: int, padding: Padding
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _cpu_conv(x: jax.Array, kernel: jax.Array, strides: int, padding: Padding) -> jax.Array:
     """The native convolution or Winograd's, with gradients of matrix products and smaller convolutions."""
-    if _saves_products(kernel, strides):
+    if _saves_products(x, kernel, strides):
         return winograd.conv(x, kernel, padding)
     return _native_conv(x, kernel, strides, padding)
 
@@ -57,7 +57,7 @@ def _cpu_conv_forward(x: jax.Array, kernel: jax.Array, strides: int, padding: Pa
 
 def _cpu_conv_backward(strides: int, padding: Padding, saved: tuple[jax.Array, jax.Array], ct: jax.Array):
     x, kernel = saved
-    if _saves_products(kernel, strides):
+    if _saves_products(x, kernel, strides):
         return winograd.input_gradient(kernel, ct, padding), winograd.kernel_gradient(x, ct, padding)
     if strides == 1:
         (x_ct,) = jax.vjp(lambda x: _native_conv(x, kernel, strides, padding), x)[1](ct)
@@ -75,10 +75,12 @@ def _cpu_conv_backward(strides: int, padding: Padding, saved: tuple[jax.Array, j
 _cpu_conv.defvjp(_cpu_conv_forward, _cpu_conv_backward)
 
 
-def _saves_products(kernel: jax.Array, strides: int) -> bool:
+def _saves_products(x: jax.Array, kernel: jax.Array, strides: int) -> bool:
     """Whether Winograd's form is the faster one; in bfloat16 its sums would lose digits."""
     size, channels = kernel.shape[:2], kernel.shape[2:]
-    return size == (3, 3) and strides == 1 and min(channels) >= _MANY_CHANNELS and kernel.dtype == jnp.float32
+    # In few pixels, as of one image in the deep layers, the transform of the kernel costs more than the products save.
+    many = min(channels) >= _MANY_CHANNELS and x.size // x.shape[-1] >= max(channels)
+    return size == (3, 3) and strides == 1 and many and kernel.dtype == jnp.float32
 
 
 def _strided_input_gradient(

@@ -52,11 +52,12 @@ def test_one_dimension_equals_the_sum_that_it_stands_for():
 
 
 @pytest.mark.parametrize(
-    ("channels", "dtype", "chosen"), [(64, "float32", True), (64, "bfloat16", False), (48, "float32", False)]
+    ("channels", "images", "dtype", "chosen"),
+    [(64, 4, "float32", True), (64, 4, "bfloat16", False), (48, 4, "float32", False), (64, 3, "float32", False)],
 )
-def test_chosen_where_it_pays(monkeypatch, channels, dtype, chosen):
+def test_chosen_where_it_pays(monkeypatch, channels, images, dtype, chosen):
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
-    x, kernel = normal(0, (2, 5, 4, 64)).astype(dtype), normal(1, (3, 3, 64, channels)).astype(dtype)
+    x, kernel = normal(0, (images, 5, 4, 64)).astype(dtype), normal(1, (3, 3, 64, channels)).astype(dtype)
 
     def loss(x, kernel):
         return jnp.sum(ops.conv(x, kernel, padding=1).astype(jnp.float32) ** 2)
