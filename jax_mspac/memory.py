@@ -17,8 +17,9 @@ def keep() -> bool:
 
     XLA:CPU takes the intermediate results of a step from malloc, in one piece, and frees them after it. By default
     glibc returns such a piece to the system, which has to find and to clear every page of it again for the next step.
-    In exchange the process does not become smaller. Nothing changes on other platforms, with another C library, or
-    where the environment sets malloc's parameters or loads another malloc.
+    Only the main thread's memory can be kept, and programs run in it as long as their arguments are there before they
+    are called, which `parallel` sees to. In exchange the process does not become smaller. Nothing changes on other
+    platforms, with another C library, or where the environment sets malloc's parameters or loads another malloc.
 
     Call it in the main thread, before JAX has looked for its devices. Several devices on one CPU run in threads of
     their own and gain nothing.
@@ -28,7 +29,7 @@ def keep() -> bool:
     """
     if platform.libc_ver()[0] != "glibc" or any(map(os.environ.get, _USERS_OWN)):
         return False
-    # In the thread that asks for it, which is the main one: the memory of others cannot grow without mmap.
+    # In the thread that asks for it: that of other threads cannot grow without mmap.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if jax.default_backend() != "cpu":
         return False

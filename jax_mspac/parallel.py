@@ -55,7 +55,7 @@ def any_process(flag: bool) -> Callable[[], bool]:
 
 def shard(batch: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
     """Puts host arrays [local devices, ...] on the devices that `data_parallel` will read them from."""
-    return jax.device_put(batch, _sharding(devices, PartitionSpec(AXIS)))
+    return _placed(batch, _sharding(devices, PartitionSpec(AXIS)))
 
 
 def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
@@ -74,7 +74,7 @@ def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = No
         capacity = max(capacity, -(-len(images) // count) * count)
         padding = [(0, capacity - len(images))] + [(0, 0)] * (images.ndim - 1)
         # Put there explicitly: of several processes each has images of its own.
-        features = compiled(variables, jax.device_put(np.pad(images, padding), split))
+        features = compiled(variables, _placed(np.pad(images, padding), split))
         return jax.tree.map(lambda x: np.asarray(x)[: len(images)], features)
 
     return run
@@ -82,7 +82,18 @@ def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = No
 
 def replicate(tree: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
     """Puts host arrays on all of this process's devices."""
-    return jax.device_put(tree, _sharding(devices, PartitionSpec()))
+    return _placed(tree, _sharding(devices, PartitionSpec()))
+
+
+def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    """On its devices; on CPUs not before the copy is done.
+
+    A program whose arguments are still being copied runs in another thread than the one that asks for it, and the
+    memory of that thread is not kept (see `memory`): such a step would have to find all of its pages again.
+    """
+    placed = jax.device_put(tree, sharding)
+    on_cpu = all(device.platform == "cpu" for device in sharding.device_set)
+    return jax.block_until_ready(placed) if on_cpu else placed
 
 
 def _sharding(devices: Sequence[jax.Device] | None, spec: PartitionSpec) -> NamedSharding:
