@@ -2,11 +2,11 @@
 
     python benchmarks/search.py --sizes 10000 100000 1000000 --json search.json
 
-Ours is `jax_mspac.metrics.search.search`; the peers are FAISS's `IndexFlatIP` (`pip install faiss-cpu`) and a matrix
-product with `argpartition`, block by block. All are exact and must find the same similarities, or nothing is reported.
-Each runs in a process of its own, in turn; medians. Every process holds a gallery, 2 GB for a million features: ten
-million need 43 GB for ours and one peer. FAISS's wheel has a BLAS of its own that may not know a new processor; it is
-told to take the kernels that numpy's takes, and `blas` says which those are.
+Ours is `jax_mspac.metrics.search.search`; the peers are FAISS's `knn` (`pip install faiss-cpu`), which is what its flat
+index runs, and a matrix product with `argpartition`, block by block. All are exact and must find the same similarities,
+or nothing is reported. Each runs in a process of its own, in turn; medians. All read one gallery, a file mapped into
+memory: 2 GB for a million features of 512 numbers, 20 GB for ten million. FAISS's wheel has a BLAS of its own that may
+not know a new processor; it is told to take the kernels that numpy's takes, and `blas` says which those are.
 """
 
 import functools
@@ -15,6 +15,7 @@ import os
 import pathlib
 import statistics
 import sys
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -37,25 +38,38 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--folder", type=pathlib.Path, help="for the galleries while it runs")
     flags = parser.parse_args()
     peers = [name for name in flags.peers if importlib.util.find_spec(name)]
     if missing := sorted(set(flags.peers) - set(peers)):
         print(f"{', '.join(missing)} is not installed and left out: pip install faiss-cpu")
     rows = []
     for size in flags.sizes:
-        for peer in peers:
-            rows.append(measured(peer, size, flags.queries, flags.dims, flags.k, repeats=flags.repeats))
+        with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
+            file = draw(pathlib.Path(folder) / "gallery.npy", size, flags.dims)
+            for peer in peers:
+                rows.append(measured(peer, file, flags.queries, flags.k, repeats=flags.repeats))
     reporting.report(rows, flags.json)
 
 
-def measured(peer: str, size: int, queries: int, dims: int, k: int, *, repeats: int) -> dict[str, Any]:
+def draw(file: pathlib.Path, size: int, dims: int) -> pathlib.Path:
+    """Writes a gallery of unit features, float32 [size, dims], and returns its file."""
+    gallery = np.lib.format.open_memmap(file, "w+", np.float32, (size, dims))
+    for part, start in enumerate(range(0, size, _DRAWN)):
+        rows = gallery[start : start + _DRAWN]
+        rows[...] = _features(len(rows), dims, seed=part + 1)
+    return file
+
+
+def measured(peer: str, gallery: pathlib.Path, queries: int, k: int, *, repeats: int) -> dict[str, Any]:
     """The row of one gallery and one peer.
 
     Raises:
       RuntimeError: the two found different similarities.
     """
     os.environ.setdefault("OPENBLAS_CORETYPE", _core_type("numpy"))
-    drawn = (size, queries, dims, k)
+    size, dims = np.load(gallery, mmap_mode="r").shape
+    drawn = (os.fspath(gallery), queries, k)
     with Remote("benchmarks.search:Ours", *drawn) as ours, Remote(PEERS[peer], *drawn) as other:
         both = (ours, other)
         (similarities, positions), (expected, theirs) = (program("found") for program in both)
@@ -87,19 +101,18 @@ def _core_type(package: str) -> str:
 
 
 class _Program:
-    """A way to search, with its queries and its gallery: unit features, drawn alike for all.
+    """A way to search, with its queries, unit features that are drawn alike for all, and its gallery.
 
     Args:
-      size: of the gallery.
+      gallery: file that `draw` wrote.
       queries: how many.
-      dims: of the features.
       k: how many to find.
     """
 
-    def __init__(self, size: int, queries: int, dims: int, k: int):
+    def __init__(self, gallery: str, queries: int, k: int):
         self._k = k
-        self._queries = _features(queries, dims, seed=0)
-        self._hold(size, dims)
+        self._gallery = np.load(gallery, mmap_mode="r")
+        self._queries = _features(queries, self._gallery.shape[1], seed=0)
 
     def found(self) -> tuple[np.ndarray, np.ndarray]:
         """Similarities [Q, k] and positions [Q, k]."""
@@ -114,20 +127,14 @@ class _Program:
     def blas(self) -> str:
         return _core_type("numpy")
 
-    def _hold(self, size: int, dims: int) -> None:
-        self._gallery = np.empty((size, dims), np.float32)
-        for part, start in enumerate(range(0, size, _DRAWN)):
-            rows = self._gallery[start : start + _DRAWN]
-            rows[...] = _features(len(rows), dims, seed=part + 1)
-
 
 class Ours(_Program):
     """The library's search; on an accelerator the gallery lies there."""
 
-    def _hold(self, size: int, dims: int) -> None:
+    def __init__(self, gallery: str, queries: int, k: int):
         import jax
 
-        super()._hold(size, dims)
+        super().__init__(gallery, queries, k)
         if jax.default_backend() != "cpu":
             self._gallery = jax.device_put(self._gallery)
 
@@ -138,20 +145,15 @@ class Ours(_Program):
 
 
 class Faiss(_Program):
-    """FAISS's flat index."""
+    """The search of FAISS's flat index, in a gallery that it does not copy."""
 
     def blas(self) -> str:
         return _core_type("faiss")
 
-    def _hold(self, size: int, dims: int) -> None:
+    def _search(self) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
-        self._index = faiss.IndexFlatIP(dims)
-        for part, start in enumerate(range(0, size, _DRAWN)):
-            self._index.add(_features(min(_DRAWN, size - start), dims, seed=part + 1))
-
-    def _search(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._index.search(self._queries, self._k)
+        return faiss.knn(self._queries, self._gallery, self._k, metric=faiss.METRIC_INNER_PRODUCT)
 
 
 class Numpy(_Program):

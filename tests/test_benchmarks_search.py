@@ -27,12 +27,15 @@ def test_script_compares_with_the_peers_that_there_are(tmp_path):
     assert "search" in done.stdout and "against" in done.stdout
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of faiss's bindings
 @pytest.mark.parametrize("size", [300, search._DRAWN + 7])  # a gallery is drawn in parts
-def test_programs_find_what_sorting_finds(size):
-    programs = [search.Ours(size, 4, 8, 6), search.Numpy(size, 4, 8, 6)]
+def test_programs_find_what_sorting_finds(tmp_path, size):
+    file = search.draw(tmp_path / "gallery.npy", size, 8)
+    programs = [search.Ours(file, 4, 6), search.Numpy(file, 4, 6)]
     if importlib.util.find_spec("faiss"):
-        programs.append(_faiss(size))
-    gallery = programs[0]._gallery
+        programs.append(search.Faiss(file, 4, 6))
+    gallery = np.load(file)
+    assert gallery.shape == (size, 8)
     np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, rtol=1e-5)
     similarities = programs[0]._queries @ gallery.T
     expected = -np.sort(-similarities, axis=1)[:, :6]
@@ -43,23 +46,19 @@ def test_programs_find_what_sorting_finds(size):
         assert program.seconds() > 0 and program.peak() > 0
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its bindings
-def _faiss(size):
-    return search.Faiss(size, 4, 8, 6)
-
-
-def test_numpy_joins_the_findings_of_its_blocks(monkeypatch):
-    whole = search.Numpy(100, 4, 8, 6).found()
+def test_numpy_joins_the_findings_of_its_blocks(tmp_path, monkeypatch):
+    program = search.Numpy(search.draw(tmp_path / "gallery.npy", 100, 8), 4, 6)
+    whole = program.found()
     monkeypatch.setattr(search, "_BLOCK", 7)
-    for found, expected in zip(search.Numpy(100, 4, 8, 6).found(), whole, strict=True):
+    for found, expected in zip(program.found(), whole, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_other_similarities_stop_the_comparison(monkeypatch):
+def test_other_similarities_stop_the_comparison(tmp_path, monkeypatch):
     monkeypatch.setitem(search.PEERS, "numpy", "benchmarks.search:Ours")
     monkeypatch.setattr(search, "Remote", _Off)
     with pytest.raises(RuntimeError, match="numpy found other similarities, by up to 1"):
-        search.measured("numpy", 10, 2, 4, 2, repeats=1)
+        search.measured("numpy", search.draw(tmp_path / "gallery.npy", 10, 4), 2, 2, repeats=1)
 
 
 class _Off:

@@ -1,0 +1,28 @@
+"""The study size from ImageNet's weights: the whole ResNet-18, 60 drawn people, longer runs.
+
+    python -m jax_mspac.reproduce --table mecen --config configs/study_imagenet.py
+    python -m jax_mspac.main --config configs/study_imagenet.py
+
+The published systems start from ImageNet's weights, and a centre loss has something to do there: 512 features that tell
+a million photographs apart hold much that is not the person's. The narrow networks of the other studies have little
+of it.
+
+Needs: weights of a ResNet-18 with torchvision's names, downloaded once; without a network, bring the file:
+--config.model.pretrained=resnet18.safetensors.
+Takes: 4 minutes a run on one CPU core.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import study
+
+
+def get_config() -> ConfigDict:
+    config = study.get_config()
+    config.data.train_identities = 60
+    config.model.width = 64
+    config.model.pretrained = "hf://timm/resnet18.tv_in1k"
+    config.optimizer.learning_rate = 0.0005
+    config.train.steps = 400
+    config.checkpoint.every = 400
+    return config
