@@ -128,13 +128,13 @@ class _Program:
     def __init__(self):
         self._running: dict[bool, Iterator[Any]] = {}
 
-    def _batches(self, keep: bool) -> Iterator[np.ndarray]:
+    def _batches(self, keep: bool) -> Iterator[Any]:
         """Batches from the start; `keep`: with what the program does about images that come again."""
         raise NotImplementedError
 
     def first(self) -> np.ndarray:
         """The pixels of the first batch, uint8 [N, H, W, 3]."""
-        return next(self._batches(True))
+        raise NotImplementedError
 
     def epoch(self, steps: int) -> float:
         start = time.perf_counter()
@@ -215,13 +215,15 @@ class Ours(_Program):
         paths = self._sampler.image_set.paths
         return [[paths[i] for part in plan for i in part.ravel()] for plan in self._sampler.batches(0, steps)]
 
-    def _batches(self, keep: bool) -> Iterator[np.ndarray]:
+    def first(self) -> np.ndarray:
+        return np.concatenate([part["image"][0] for part in next(self._batches(True)).values()])
+
+    def _batches(self, keep: bool) -> Iterator[Any]:
         from jax_mspac.data.input import training_batches
 
         size = dict(zip(("height", "width"), self._size, strict=True))
         keep_bytes = _KEEP_BYTES if keep else 0
-        for batch in training_batches(self._sampler, **size, start=0, stop=2**31, keep_bytes=keep_bytes):
-            yield np.concatenate([part["image"][0] for part in batch.values()])
+        return training_batches(self._sampler, **size, start=0, stop=2**31, keep_bytes=keep_bytes)
 
 
 class Torch(_Program):
@@ -252,10 +254,12 @@ class Torch(_Program):
             else None,  # starts fastest, and is safe where neither JAX nor TensorFlow runs
         )
 
-    def _batches(self, keep: bool) -> Iterator[np.ndarray]:
+    def first(self) -> np.ndarray:
+        return next(self._batches(True)).numpy()
+
+    def _batches(self, keep: bool) -> Iterator[Any]:
         del keep  # it decodes every time
-        for images in self._loader():
-            yield images.numpy()
+        return iter(self._loader())
 
 
 class Files:

@@ -60,7 +60,7 @@ def test_peer_reads_the_planned_images_again_and_again(tmp_path):
     peer = input_benchmark.Torch(str(tmp_path), plan, (24, 12), 0)
     batches = peer._batches(True)
     for planned in (*plan, *plan):
-        batch = next(batches)
+        batch = next(batches).numpy()
         assert batch.dtype == np.uint8 and batch.shape == (2, 24, 12, 3)
         for pixels, path in zip(batch, planned, strict=True):
             with Image.open(tmp_path / "photographs" / path) as image:

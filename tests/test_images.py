@@ -199,6 +199,22 @@ def test_resize_takes_height_before_width_and_keeps_a_flat_image_flat():
     assert images.resize(image[:1, :1], 3, 2).shape == (3, 2, 3)
 
 
+@pytest.mark.parametrize("differs", [None, (30, 0), (0, 1), (14, 1), (30, 2)])  # row and channel; 30 is the middle row
+def test_resize_of_a_grey_image_is_that_of_its_channels_among_others(differs):
+    rng = np.random.default_rng(6)
+    grey, colour = rng.integers(0, 256, (61, 37)).astype(np.uint8), rng.integers(0, 256, (61, 37)).astype(np.uint8)
+    channels = [grey, grey, grey]
+    if differs:  # in a single pixel: no grey image
+        row, channel = differs
+        channels[channel] = grey.copy()
+        channels[channel][row, 20] ^= 255
+    resized = images.resize(np.stack(channels, axis=2), 96, 24)
+    assert resized.flags.c_contiguous
+    for place, channel in enumerate(channels):
+        among_others = images.resize(np.stack([colour, channel, 255 - colour], axis=2), 96, 24)
+        np.testing.assert_array_equal(resized[..., place], among_others[..., 1])
+
+
 def test_simulated_infrared_is_grey_and_a_function_of_the_seed():
     image = gradient(40, 30)
     first, again, other = (images.simulate_infrared(image, seed) for seed in (3, 3, 4))

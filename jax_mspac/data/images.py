@@ -79,11 +79,9 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     The Lanczos filter of PIL and TensorFlow, which both take longer. It is rounded once, at the end: PIL's results
     differ a little, as it also rounds and clips between the two directions, and TensorFlow's in few pixels by 1.
     """
-    # Each direction in turn is the first axis of a sparse product, whose inner loops run along the other one.
-    tall = _lanczos(len(image), height) @ image.reshape(len(image), -1).astype(np.float32)
-    resized = _lanczos(image.shape[1], width, channels=3) @ np.ascontiguousarray(tall.T)
-    np.rint(resized, out=resized).clip(0, 255, out=resized)
-    return np.ascontiguousarray(resized.astype(np.uint8).T).reshape(height, width, 3)
+    if _is_grey(image):  # as infrared images are: two of three channels need not be computed
+        return np.repeat(_resize_channels(image[..., :1], height, width), 3, axis=2)
+    return _resize_channels(image, height, width)
 
 
 def simulate_infrared(image: np.ndarray, seed: int) -> np.ndarray:
@@ -107,6 +105,23 @@ def simulate_infrared(image: np.ndarray, seed: int) -> np.ndarray:
     grey = (image / 255.0 * mix).sum(axis=-1) ** gamma
     grey = np.clip(grey + sigma * rng.standard_normal(grey.shape), 0.0, 1.0)
     return np.repeat(np.rint(255.0 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    """Whether the three channels are equal; of most others the middle row tells."""
+    red, green, blue = np.moveaxis(image, 2, 0)
+    middle = len(image) // 2
+    return np.array_equal(red[middle], green[middle]) and np.array_equal(red, green) and np.array_equal(red, blue)
+
+
+def _resize_channels(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 [H, W, C] -> [height, width, C]."""
+    rows, columns, channels = image.shape
+    # Each direction in turn is the first axis of a sparse product, whose inner loops run along the other one.
+    tall = _lanczos(rows, height) @ image.reshape(rows, -1).astype(np.float32)
+    resized = _lanczos(columns, width, channels=channels) @ np.ascontiguousarray(tall.T)
+    np.rint(resized, out=resized).clip(0, 255, out=resized)
+    return np.ascontiguousarray(resized.astype(np.uint8).T).reshape(height, width, channels)
 
 
 @functools.lru_cache(maxsize=2048)
