@@ -35,6 +35,12 @@ def test_everything_but_reading_data_works_without_tensorflow():
         assert "tensorflow" not in imported_by(f"import jax_mspac.{module}"), module
 
 
+def test_training_waits_for_no_library_that_it_does_not_use():
+    loaded = imported_by("from jax_mspac import startup; startup.quiet_libraries(); import jax_mspac.series")
+    assert "tensorflow" in loaded
+    assert not {"keras", "matplotlib", "sklearn", "skimage", "torch"} & loaded
+
+
 def test_help_and_configs_load_neither_jax_nor_tensorflow():
     assert not {"jax", "tensorflow"} & imported_by("import jax_mspac.main")
     assert not {"jax", "tensorflow"} & imported_by("import jax_mspac.config")

@@ -1,7 +1,6 @@
 """Histograms of oriented gradients (Dalal and Triggs, CVPR 2005) of the grey image."""
 
 import numpy as np
-from skimage import feature
 
 from jax_mspac.errors import UserError
 
@@ -22,6 +21,9 @@ def extract(images: np.ndarray) -> np.ndarray:
     Raises:
       UserError: the images are smaller.
     """
+    # Here, so that training a network does not wait for it.
+    from skimage import feature
+
     settings = {"orientations": DIRECTIONS, "pixels_per_cell": (CELL, CELL), "cells_per_block": (BLOCK, BLOCK)}
     features = np.empty((len(images), dim(*images.shape[1:3])), np.float32)
     for row, image in zip(features, images, strict=True):

@@ -11,7 +11,6 @@ between a photograph and an infrared image, whose three channels are equal, ther
 """
 
 import numpy as np
-from skimage.color import rgb2hsv
 
 from jax_mspac.errors import UserError
 
@@ -59,6 +58,9 @@ def dim(height: int, width: int) -> int:
 
 def colour_codes(image: np.ndarray) -> np.ndarray:
     """Bin of each pixel in the joint histogram of hue, saturation and value: float [n, h, w, 3] in [0, 1] -> int64."""
+    # Here, so that training a network does not wait for it.
+    from skimage.color import rgb2hsv
+
     hue, saturation, value = np.moveaxis(np.minimum((rgb2hsv(image) * HSV_BINS).astype(np.int64), HSV_BINS - 1), -1, 0)
     return (value * HSV_BINS + saturation) * HSV_BINS + hue
 
