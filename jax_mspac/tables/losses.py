@@ -5,11 +5,11 @@ from jax_mspac.tables.base import Row, Table
 _ALONE = {f"loss.{name}.weight": 0.0 for name in ("mecen", "hetero_center", "batch_hard", "weighted_regularized")}
 _LOSSES = {
     "identity": {},
-    "+MeCen": {"loss.mecen.weight": 0.2},
+    "+MeCen": {"loss.mecen.weight": 1.0},
     "+hetero-center": {"loss.hetero_center.weight": 0.5},
     "+batch-hard": {"loss.batch_hard.weight": 1.0},
     "+weighted triplet": {"loss.weighted_regularized.weight": 1.0},
-    "+MeCen+batch-hard": {"loss.mecen.weight": 0.2, "loss.batch_hard.weight": 1.0},
+    "+MeCen+batch-hard": {"loss.mecen.weight": 1.0, "loss.batch_hard.weight": 1.0},
 }
 
 TABLE = Table(
