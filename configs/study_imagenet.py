@@ -1,4 +1,4 @@
-"""The study size from ImageNet's weights: the whole ResNet-18, 60 drawn people, longer runs.
+"""The study from ImageNet's weights: the whole ResNet-18, 60 drawn people, half as many steps.
 
     python -m jax_mspac.reproduce --table mecen --config configs/study_imagenet.py
     python -m jax_mspac.main --config configs/study_imagenet.py
@@ -9,7 +9,7 @@ of it.
 
 Needs: weights of a ResNet-18 with torchvision's names, downloaded once; without a network, bring the file:
 --config.model.pretrained=resnet18.safetensors.
-Takes: 4 minutes a run on one CPU core.
+Takes: 5 to 7 minutes a run on one of two CPU cores, with another run on the other.
 """
 
 from ml_collections import ConfigDict

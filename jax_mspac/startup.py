@@ -62,8 +62,8 @@ def quiet_libraries() -> None:
     sys.unraisablehook = _without_closed_loops
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    # TensorFlow imports Keras, which nothing here uses, and with it two seconds' worth of other libraries; of the older
-    # Keras, which is not installed, it lets them be.
+    # TensorFlow imports Keras, which nothing here uses and which takes two seconds with all that it imports. Told to
+    # use the older Keras, which is not installed, TensorFlow goes without.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
