@@ -12,6 +12,7 @@ from jax_mspac import memory, methods, parallel
 from jax_mspac.evaluator import compiled_embed
 from jax_mspac.finite import guarded
 from jax_mspac.methods.base import Batch, Metrics, State
+from jax_mspac.methods.learned import trainable_of
 from jax_mspac.modalities import MODALITIES, VISIBLE
 
 # Scale of a residual branch in the networks compared.
@@ -46,7 +47,7 @@ class TrainStep:
         return weights(self._state)
 
     def compile(self, part: str) -> float:
-        """Seconds until "forward", "backward" or "step" is ready to run."""
+        """Seconds until a part is ready to run: a name of `train_step.PARTS`."""
         program = parallel.data_parallel(self._part(part), self._devices)
         start = time.perf_counter()
         lowered = program.lower(self._state, self._put())
@@ -65,12 +66,15 @@ class TrainStep:
         for _ in range(steps):
             self._state, metrics = self._programs["step"](self._state, self._put())
             losses.append(float(metrics["loss"]))
+            # As `jax_mspac.train` does after its first step.
+            memory.give_back()
         return losses
 
     def seconds(self, part: str, steps: int) -> float:
         """Of some runs of a part, from uint8 images on the host; the first time it is compiled before."""
         if part not in self._programs:
             self.compile(part)
+            memory.give_back()
         program = self._programs[part]
         start = time.perf_counter()
         for _ in range(steps):
@@ -98,6 +102,8 @@ class TrainStep:
         update = guarded(self._method.update, skip=False)
         if part == "step":
             return update
+        if part == "optimizer":
+            return self._descent
         kept = {"forward": ("loss",), "backward": ("loss", "gradient_norm")}[part]
 
         def partial_update(state: State, batch: Batch) -> tuple[State, Metrics]:
@@ -105,6 +111,10 @@ class TrainStep:
             return state, {name: metrics[name] for name in kept} | {"statistics": updated.variables["batch_stats"]}
 
         return partial_update
+
+    def _descent(self, state: State, batch: Batch) -> tuple[State, Metrics]:
+        """The optimizer's step, with the parameters in place of their gradients."""
+        return self._method.descend(state, trainable_of(state), state.variables["batch_stats"]), {}
 
 
 class Embed:

@@ -77,10 +77,13 @@ class TrainStep(_Program):
         return [float(self._run("step")) for _ in range(steps)]
 
     def seconds(self, part: str, steps: int) -> float:
-        """Of some runs of "forward", "backward" (both passes) or "step", from uint8 images on the host."""
+        """Of some runs of a part, a name of `train_step.PARTS`, from uint8 images on the host."""
         start = time.perf_counter()
         for _ in range(steps):
-            self._run(part)
+            if part == "optimizer":
+                self._optimizer.step()
+            else:
+                self._run(part)
         self._synchronize()
         return time.perf_counter() - start
 

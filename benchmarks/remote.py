@@ -9,6 +9,7 @@ import os
 import pkgutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -20,8 +21,8 @@ _program: Any = None
 class Remote:
     """An object in a new process. Calling the remote calls a method of it, and waits.
 
-    A context manager: the process ends with the block. An exception of the object is raised here, too; the end of the
-    process, say for want of memory, as `concurrent.futures.process.BrokenProcessPool`.
+    A context manager: the process ends with the block. An exception of the object is raised here, too; where the
+    process has ended, say for want of memory, SystemExit.
 
     Args:
       name: of the class, as "package.module:Class". It is imported there and not here.
@@ -29,21 +30,31 @@ class Remote:
     """
 
     def __init__(self, name: str, *arguments: Any):
+        self._name = name
         self._pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
         try:
-            self._pool.submit(_make, name, arguments).result()
+            self._result(_make, name, arguments)
         except BaseException:
             self._pool.shutdown()
             raise
 
     def __call__(self, method: str, *arguments: Any) -> Any:
-        return self._pool.submit(_call, method, arguments).result()
+        return self._result(_call, method, arguments)
 
     def __enter__(self) -> "Remote":
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._pool.shutdown()
+
+    def _result(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise SystemExit(
+                f"error: the process of {self._name} has ended, most likely because the machine's memory is too small "
+                "for it; a smaller workload, such as a smaller --batch, needs less"
+            ) from None
 
 
 def _make(name: str, arguments: tuple) -> None:

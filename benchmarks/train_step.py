@@ -5,9 +5,10 @@
 Both take the same uint8 images on the host, have the same weights and must have the same losses in the first two
 steps, or nothing is timed. Ours is the program that `jax_mspac.train` runs, random augmentation switched off; the peer
 is benchmarks/peers.py in the better of torch's two memory formats and, on a GPU, under `torch.compile` as well. Each
-runs in a process of its own, in turn; medians. `backward` is forward and backward pass, `step` is all of a step.
-Memory is the peak of stepping: a GPU's, or the host's beyond the libraries. `compile, warm` finds the program in the
-cache; of `torch.compile`, the first two steps count. `share_of_peak` is of a GPU's dense matrix products.
+runs in a process of its own, in turn; medians. `backward` is forward and backward pass, `optimizer` the update of the
+parameters alone, `step` is all of a step. Memory is the peak of stepping: a GPU's, or the host's beyond the libraries.
+`compile, warm` finds the program in the cache; of `torch.compile`, the first two steps count. `share_of_peak` is of a
+GPU's dense matrix products.
 """
 
 import functools
@@ -23,7 +24,7 @@ from benchmarks import reporting, workload  # noqa: E402
 from benchmarks.remote import Remote, in_turn, share_one_accelerator  # noqa: E402
 from benchmarks.workload import Workload  # noqa: E402
 
-PARTS = ("step", "forward", "backward")
+PARTS = ("step", "forward", "backward", "optimizer")
 OURS, PEER = "benchmarks.programs_jax:TrainStep", "benchmarks.programs_torch:TrainStep"
 # FLOP/s of dense matrix products, as the vendor has them; float32 is TF32, which both programs use.
 PEAKS = {
@@ -108,6 +109,11 @@ def _compared(
             run("reset_peak")
         turns = in_turn([functools.partial(run, "seconds", part, steps) for run in programs], repeats)
         seconds = [statistics.median(of_program) / steps for of_program in turns]
+        if part == "optimizer":
+            # No matter how many images.
+            ours, peer = workload.pair([1e3 * each for each in seconds])
+            rows.append(reporting.row(part, ours, peer, "milliseconds", **details))
+            continue
         speeds = [chosen.batch / each for each in seconds]
         shares = {}
         if peak := PEAKS.get(device["kind"], {}).get(chosen.dtype):

@@ -27,7 +27,7 @@ def keep() -> bool:
     Returns:
       Whether memory is kept from now on.
     """
-    if platform.libc_ver()[0] != "glibc" or any(map(os.environ.get, _USERS_OWN)):
+    if not _is_glibc() or any(map(os.environ.get, _USERS_OWN)):
         return False
     # In the thread that asks for it: that of other threads cannot grow without mmap.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
@@ -35,3 +35,18 @@ def keep() -> bool:
         return False
     libc = ctypes.CDLL(None)
     return all([libc.mallopt(_MMAP_MAX, 0), libc.mallopt(_TRIM_THRESHOLD, -1)])
+
+
+def give_back() -> None:
+    """Gives memory that nobody uses back to the system, once, where programs run on the CPU.
+
+    To be called where one kind of work ends and another begins. What was taken while a program was loaded lies around
+    the first step's piece, so that the second one may not fit where the first was; without this, a process would hold
+    both from then on. The next step finds its pages anew.
+    """
+    if _is_glibc() and jax.default_backend() == "cpu":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _is_glibc() -> bool:
+    return platform.libc_ver()[0] == "glibc"

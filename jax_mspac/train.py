@@ -10,7 +10,18 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from jax_mspac import distributed, evaluate, inference, interruption, methods, parallel, pretrained, programs, results
+from jax_mspac import (
+    distributed,
+    evaluate,
+    inference,
+    interruption,
+    memory,
+    methods,
+    parallel,
+    pretrained,
+    programs,
+    results,
+)
 from jax_mspac import workdir as workdir_lib
 from jax_mspac.checkpoints import FOLDER, Checkpoints
 from jax_mspac.data import datasets
@@ -187,6 +198,7 @@ class _Loop:
                 waiting = (step, metrics, batch)
                 if step == start + 1:
                     jax.block_until_ready(metrics)
+                    memory.give_back()
                     line.restart(step)
                 stops = interruption.requested()
                 evaluates = monitor is not None and step % config.eval.every == 0
@@ -201,6 +213,7 @@ class _Loop:
                                 scores = self.scores(state, monitor, embed)
                         except interruption.Interrupted:
                             scores = None
+                        memory.give_back()
                     log.write(step, scalars | (scores or {}))
                     checkpoints.save(state, score=_rank(scores, monitor), evaluated=scores is not None)
                     if stops or scores is None:

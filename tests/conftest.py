@@ -28,6 +28,7 @@ def memory_as_it_is() -> Iterator[None]:
     """Malloc's settings hold for a process, and other tests measure its memory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "keep", lambda: False)
+        patch.setattr(memory, "give_back", lambda: None)
         yield
 
 

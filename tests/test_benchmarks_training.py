@@ -70,7 +70,7 @@ def test_rows_of_the_training_step(in_this_process, monkeypatch):
     monkeypatch.setitem(train_step.PEAKS, jax.devices()[0].device_kind, {"float32": 1.0})
     rows = train_step.measured(tiny(4), train_step.PARTS, repeats=1, steps=2)
     assert_sound(rows)
-    compared = ["step", "peak memory", "forward", "backward"]
+    compared = ["step", "peak memory", "forward", "backward", "optimizer"]
     assert [row["name"] for row in rows] == ["compile, cold", "compile, warm", *compared]
     assert all(row["peer"] is not None for row in rows[2:])
     step = rows[2]

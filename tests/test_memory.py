@@ -23,6 +23,25 @@ for _ in range(4):
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(kept, faults)
 """
+# Prints the resident memory in MB beyond that of a process that has run a small program: with the kept memory of a
+# large one, after it was given back, and after two more runs.
+GIVEN_BACK = """
+import pathlib
+import jax, jax.numpy as jnp
+from jax_mspac import memory
+memory.keep()
+resident = lambda: int(pathlib.Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) // 1024
+program = jax.jit(lambda x: (x @ x.T) @ x)
+program(jnp.ones((8, 8))).block_until_ready()
+start, x = resident(), jnp.ones((8192, 8))
+program(x).block_until_ready()
+print(resident() - start)
+memory.give_back()
+print(resident() - start)
+for _ in range(2):
+    program(x).block_until_ready()
+print(resident() - start)
+"""
 # Prints how many of twenty runs had to find the 256 MB of their loop's intermediate result, each with a batch put anew.
 FRESH_BATCHES = """
 import resource
@@ -67,6 +86,14 @@ def test_memory_of_a_step_serves_the_next_one():
 def test_memory_of_a_step_serves_the_next_one_when_its_batch_has_just_been_put():
     (found,) = printed(FRESH_BATCHES)
     assert int(found) <= 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
+def test_kept_memory_can_be_given_back_once():
+    kept, given_back, again = map(int, printed(GIVEN_BACK))
+    assert kept > 250
+    assert given_back < 50
+    assert again == pytest.approx(kept, abs=50)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")

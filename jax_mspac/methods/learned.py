@@ -110,7 +110,6 @@ class Learned:
 
     def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         images, labels = self._examples(batch, state.step)
-        trainable = {"embedder": state.variables["params"], "heads": state.training["heads"]}
 
         def loss(trainable: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
             variables = {"params": trainable["embedder"], "batch_stats": state.variables["batch_stats"]}
@@ -123,20 +122,30 @@ class Learned:
             metrics = {"loss": total, **terms}
             return total, (updated["batch_stats"], metrics)
 
-        gradients, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(trainable)
+        gradients, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(trainable_of(state))
         gradients, metrics = parallel.average((gradients, metrics))
+        metrics[GRADIENT_NORM] = optax.tree.norm(gradients)
+        metrics["learning_rate"] = optimizers.learning_rate(self.recipe, self.steps)(state.step)
+        return self.descend(state, gradients, batch_stats), metrics
+
+    def descend(self, state: State, gradients: PyTree, batch_stats: PyTree) -> State:
+        """The state after the optimizer's step.
+
+        Args:
+          state: before it.
+          gradients: of the tree that `trainable_of` returns.
+          batch_stats: the new ones.
+        """
+        trainable = trainable_of(state)
         updates, optimizer_state = self.optimizer.update(gradients, state.training["optimizer"], trainable)
         trainable = optax.apply_updates(trainable, updates)
         if self.project_centers:
             trainable["heads"]["centers"] = distances.unit(trainable["heads"]["centers"])
-        metrics[GRADIENT_NORM] = optax.tree.norm(gradients)
-        metrics["learning_rate"] = optimizers.learning_rate(self.recipe, self.steps)(state.step)
-        state = State(
+        return State(
             step=state.step + 1,
             variables={"params": trainable["embedder"], "batch_stats": batch_stats},
             training={"heads": trainable["heads"], "optimizer": optimizer_state},
         )
-        return state, metrics
 
     def _examples(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         """Augmented images by modality, and the labels of the visible, then of the infrared ones."""
@@ -181,6 +190,11 @@ class Learned:
                 "spatial_gate": jnp.concatenate([part["spatial_gate"][0] for part in gates], axis=1),
             }
         return attention
+
+
+def trainable_of(state: State) -> PyTree:
+    """The parameters of the embedder and of the heads: {"embedder": ..., "heads": ...}."""
+    return {"embedder": state.variables["params"], "heads": state.training["heads"]}
 
 
 def build(config: ConfigDict, *, num_identities: int) -> Learned:
