@@ -23,6 +23,22 @@ def folder(tmp_path):
     programs.keep(None)
 
 
+@pytest.fixture
+def empty_cache_of_jax(tmp_path):
+    """What other tests have compiled is not in it."""
+    settings = {"jax_compilation_cache_dir": str(tmp_path / "xla"), "jax_persistent_cache_min_compile_time_secs": 0}
+    before = {name: jax.config.values[name] for name in settings}
+    try:
+        compilation_cache.reset_cache()
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+
+
 class Traced:
     """A function that counts how often it is traced."""
 
@@ -49,25 +65,15 @@ def test_a_program_is_traced_once(folder):
     assert len(list(folder.iterdir())) == 1
 
 
-def test_a_program_from_the_cache_of_jax_is_not_written_again(folder, tmp_path):
+def test_a_program_from_the_cache_of_jax_is_not_written_again(folder, empty_cache_of_jax):
     # Written again it would lack the functions of its fusions, and fail where it is run.
-    settings = {"jax_compilation_cache_dir": str(tmp_path / "xla"), "jax_persistent_cache_min_compile_time_secs": 0}
-    before = {name: jax.config.values[name] for name in settings}
-    try:
-        compilation_cache.reset_cache()
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        for kept in (1, 0):
-            function = Traced()
-            assert called(function, jnp.ones(300))["sum"][0] == 300.0
-            assert len(list(folder.glob("*.program"))) == kept
-            shutil.rmtree(folder, ignore_errors=True)
-            jax.clear_caches()
+    for kept in (1, 0):
+        function = Traced()
         assert called(function, jnp.ones(300))["sum"][0] == 300.0
-    finally:
-        for name, value in before.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
+        assert len(list(folder.glob("*.program"))) == kept
+        shutil.rmtree(folder, ignore_errors=True)
+        jax.clear_caches()
+    assert called(function, jnp.ones(300))["sum"][0] == 300.0
 
 
 def other_made_from(monkeypatch):
@@ -187,7 +193,7 @@ def test_a_donated_state_is_donated_by_a_program_from_disk(folder):
         assert metrics["loss"] == 4.0
 
 
-def test_a_run_from_kept_programs_is_the_same_run(folder, tmp_path, monkeypatch):
+def test_a_run_from_kept_programs_is_the_same_run(folder, empty_cache_of_jax, tmp_path, monkeypatch):
     traces = []
 
     @functools.wraps(Learned.update)
