@@ -6,8 +6,11 @@ import sys
 
 import jax
 import pytest
+import small_runs
 
+from jax_mspac import memory, train
 from jax_mspac.memory import keep  # the tests' settings replace memory.keep
+from jax_mspac.progress import MetricsLog
 
 # Runs a program with an intermediate result of 256 MB, and prints the page faults of its last run.
 FAULTS = """
@@ -101,6 +104,17 @@ def test_settings_of_the_environment_are_left_alone():
     kept, count = faults("keep", MALLOC_TRIM_THRESHOLD_="131072")
     assert kept == "False"
     assert count > 10_000
+
+
+def test_a_run_gives_memory_back_after_its_first_step_and_after_evaluations(tmp_path, monkeypatch):
+    events = []
+    monkeypatch.setattr(memory, "give_back", lambda: events.append("given back"))
+    monkeypatch.setattr(MetricsLog, "write", lambda log, step, scalars: events.append(step))
+    small_runs.register()
+    small_runs.draw(tmp_path)
+    train.train(small_runs.config_of(tmp_path, **{"train.steps": 6, "eval.every": 3}), tmp_path / "run")
+    # A step is logged when the next one has been started.
+    assert events == ["given back", 1, 2, "given back", 3, 4, 5, "given back", 6]
 
 
 def test_nothing_changes_where_programs_run_elsewhere(monkeypatch):
