@@ -8,7 +8,7 @@ import pathlib
 import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "tensorflow")
@@ -84,14 +84,22 @@ def machine() -> dict[str, Any]:
 
 
 def report(rows: Sequence[dict[str, Any]], file: pathlib.Path | None) -> None:
-    """Prints the rows as a table and, where a file is named, writes them with the machine."""
+    """Prints the rows as a table and the machine and, where a file is named, writes them there."""
     names = list(dict.fromkeys(name for entry in rows for name in entry))
     cells = [names] + [[_shown(entry.get(name)) for name in names] for entry in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    found = machine()
+    print(described(found))
     if file is not None:
-        file.write_text(json.dumps({"machine": machine(), "rows": list(rows)}, indent=2) + "\n")
+        file.write_text(json.dumps({"machine": found, "rows": list(rows)}, indent=2) + "\n")
+
+
+def described(machine: Mapping[str, Any]) -> str:
+    """The machine in a sentence, with the versions of what decides speed."""
+    packages = [f"{name} {machine[name]}" for name in ("jax", "torch", "tensorflow") if machine[name]]
+    return ", ".join([f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}", *packages]) + "."
 
 
 def _cpu() -> str:

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
+sys.path.append(str(ROOT))
+from benchmarks import reporting  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- measurements: written by benchmarks/table.py -->\n", "<!-- end of the measurements -->\n"
@@ -42,11 +45,7 @@ def written(folder: pathlib.Path) -> str:
     lines = ["| benchmark | row | ours | peer | ratio |", "|---|---|---|---|---|"]
     for name, content in found.items():
         lines += [_line(name, row) for row in content["rows"] if row["peer"] is not None]
-    machine = next(iter(found.values()))["machine"]
-    versions = ", ".join(
-        f"{package} {machine[package]}" for package in ("jax", "torch", "tensorflow") if machine[package]
-    )
-    lines += ["", f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}."]
+    lines += ["", reporting.described(next(iter(found.values()))["machine"])]
     return "\n".join(lines) + "\n"
 
 

@@ -142,6 +142,7 @@ def test_the_command_in_its_own_processes(tmp_path):
     assert row["name"] == "embed" and row["ours"] > 0 and row["peer"] is row["ratio"] is None
     assert written["machine"]["jax"] == jax.__version__
     assert "images/s" in done.stdout
+    assert done.stdout.splitlines()[-1] == reporting.described(written["machine"])
 
 
 @pytest.mark.parametrize("form", [["benchmarks/train_step.py"], ["-m", "benchmarks.train_step"]])
