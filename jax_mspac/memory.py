@@ -41,8 +41,8 @@ def give_back() -> None:
     """Gives memory that nobody uses back to the system, once, where programs run on the CPU.
 
     To be called where one kind of work ends and another begins. What was taken while a program was loaded lies around
-    the first step's piece, so that the second one may not fit where the first was; without this, a process would hold
-    both from then on. The next step finds its pages anew.
+    the first step's piece, so that the second one often does not fit where the first was; without this, a process would
+    hold both from then on. The next step finds its pages anew.
     """
     if _is_glibc() and jax.default_backend() == "cpu":
         ctypes.CDLL(None).malloc_trim(0)

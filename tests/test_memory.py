@@ -96,7 +96,8 @@ def test_kept_memory_can_be_given_back_once():
     kept, given_back, again = map(int, printed(GIVEN_BACK))
     assert kept > 250
     assert given_back < 50
-    assert again == pytest.approx(kept, abs=50)
+    # Once or, where malloc does not find the place of the first of these runs good enough for the second, more often.
+    assert again > 250
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
