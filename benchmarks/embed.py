@@ -2,10 +2,10 @@
 
     python benchmarks/embed.py --backbone resnet50 --batch 1 16 64 256 --json embed.json
 
-Ours is the function that `jax_mspac.evaluate` and `jax_mspac.load` call; the peer is benchmarks/peers.py in eval mode
-under `torch.inference_mode`, in the better of torch's two memory formats and, on a GPU, under `torch.compile` as well.
-Both go from uint8 images on the host to float32 features on the host and must agree on them, or nothing is timed. Each
-runs in a process of its own, in turn; medians over all calls.
+Ours is the function that `jax_mspac.runs.evaluate` and `jax_mspac.load` call; the peer is benchmarks/peers.py in eval
+mode under `torch.inference_mode`, in the better of torch's two memory formats and, on a GPU, under `torch.compile` as
+well. Both go from uint8 images on the host to float32 features on the host and must agree on them, or nothing is timed.
+Each runs in a process of its own, in turn; medians over all calls.
 """
 
 import contextlib

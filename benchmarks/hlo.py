@@ -23,7 +23,7 @@ class Collective(NamedTuple):
 
 
 def collectives(text: str, *, devices: int) -> list[Collective]:
-    """The collectives of one run of an optimised HLO module, in the order of its text.
+    """The collectives of one run of an optimized HLO module, in the order of its text.
 
     Args:
       text: of the module.

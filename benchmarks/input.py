@@ -180,12 +180,12 @@ class Ours(_Program):
     """
 
     def __init__(self, folder: str, identities: int, size: tuple[int, int]):
-        from jax_mspac import memory, startup
         from jax_mspac.data import datasets  # noqa: F401  so that preparing does not count it
+        from jax_mspac.runtime import command, memory
 
         super().__init__()
         # As the command that trains has it.
-        startup.quiet_libraries()
+        command.quiet_libraries()
         memory.keep()
         self._folder, self._identities, self._size = folder, identities, size
 

@@ -133,12 +133,12 @@ class Cascade(nn.ModuleDict):
 
 
 class Network(nn.Module):
-    """Embedder, classifier and centres. Calling it gives the loss of a batch.
+    """Embedder, classifier and centers. Calling it gives the loss of a batch.
 
     Args:
       config: of a run of "mspac" with a stem per modality, last stride 1, attention form "mask", average pooling, the
-        identity loss on the global feature after the neck, and centres that are normalised where they are used.
-      num_identities: classes, and centres.
+        identity loss on the global feature after the neck, and centers that are normalized where they are used.
+      num_identities: classes, and centers.
     """
 
     def __init__(self, config: ConfigDict, *, num_identities: int):
@@ -182,7 +182,7 @@ class Network(nn.Module):
 
 
 def mecen(features: torch.Tensor, centers: torch.Tensor, labels: torch.Tensor, settings: ConfigDict) -> torch.Tensor:
-    """The marginal exponential centre loss of unit features and unit centres; settings are `config.loss.mecen`."""
+    """The marginal exponential center loss of unit features and unit centers; settings are `config.loss.mecen`."""
     distance = (F.normalize(features) - F.normalize(centers[labels])).square().sum(1)
     half = 0.5 * ((distance - settings.margin).clamp(min=0) if settings.use_margin else distance)
     if settings.reduction != "per_sample":

@@ -254,11 +254,11 @@ def _batch(rows: Iterable[Row]) -> str:
 
 
 def identity_costs(row: Row, classes: int) -> dict[str, int]:
-    """What so many training identities cost: a classifier and centres, of a feature each.
+    """What so many training identities cost: a classifier and centers, of a feature each.
 
     Returns:
       parameters; bytes: all-reduced in a step; memory: of parameters, momentum and gradients; flops: of the classifier
-      on a device, forwards and twice as many backwards. Of the centres, a batch looks only at its own.
+      on a device, forwards and twice as many backwards. Of the centers, a batch looks only at its own.
     """
     parameters = 2 * classes * row["feature_dim"]
     flops = 6 * row["images"] * classes * row["feature_dim"]

@@ -8,12 +8,13 @@ import numpy as np
 
 from benchmarks import reporting
 from benchmarks.workload import NUM_IDENTITIES, Workload
-from jax_mspac import memory, methods, parallel
-from jax_mspac.evaluator import compiled_embed
-from jax_mspac.finite import guarded
+from jax_mspac import methods
+from jax_mspac.evaluation.evaluator import compiled_embed
 from jax_mspac.methods.base import Batch, Metrics, State
 from jax_mspac.methods.learned import trainable_of
 from jax_mspac.modalities import MODALITIES, VISIBLE
+from jax_mspac.runtime import memory, parallel
+from jax_mspac.training.nonfinite import guarded
 
 # Scale of a residual branch in the networks compared.
 _BRANCH_SCALE = 0.3
@@ -21,7 +22,7 @@ _CLASSIFIER_GAIN = 100.0
 
 
 class TrainStep:
-    """The step of `jax_mspac.train`, and the parts of it.
+    """The step of `jax_mspac.training.loop`, and the parts of it.
 
     Args:
       workload: what to train.
@@ -66,7 +67,7 @@ class TrainStep:
         for _ in range(steps):
             self._state, metrics = self._programs["step"](self._state, self._put())
             losses.append(float(metrics["loss"]))
-            # As `jax_mspac.train` does after its first step.
+            # As `jax_mspac.training.loop` does after its first step.
             memory.give_back()
         return losses
 
@@ -98,7 +99,7 @@ class TrainStep:
 
     def _part(self, part: str) -> Any:
         """The library's update with fewer results: the compiler leaves out what they do not depend on."""
-        # As `jax_mspac.train` has it.
+        # As `jax_mspac.training.loop` has it.
         update = guarded(self._method.update, skip=False)
         if part == "step":
             return update
@@ -118,7 +119,7 @@ class TrainStep:
 
 
 class Embed:
-    """The embedding as `jax_mspac.evaluate` and `jax_mspac.load` run it, host to host."""
+    """The embedding as `jax_mspac.runs.evaluate` and `jax_mspac.load` run it, host to host."""
 
     def __init__(self, workload: Workload):
         memory.keep()

@@ -17,7 +17,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path += [str(ROOT), str(ROOT / "tests")]
-import plain_protocols as plain  # noqa: E402
+from helpers import plain_protocols as plain  # noqa: E402
 
 from benchmarks import reporting  # noqa: E402
 from jax_mspac.metrics.retrieval import METRICS, cosine_distances, evaluate_protocol  # noqa: E402

@@ -26,9 +26,10 @@ from ml_collections import ConfigDict
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 from benchmarks import hlo, prediction, reporting  # noqa: E402
 from jax_mspac import config as config_lib  # noqa: E402
-from jax_mspac import methods, parallel  # noqa: E402
+from jax_mspac import methods  # noqa: E402
 from jax_mspac.methods.learned import Learned  # noqa: E402
 from jax_mspac.modalities import MODALITIES, VISIBLE  # noqa: E402
+from jax_mspac.runtime import parallel  # noqa: E402
 
 REGIMES = ("weak", "strong")
 FLOAT = 4  # bytes

@@ -36,7 +36,7 @@ SMALL = {
     "data.test_identities": 2,
     "data.images_per_camera": 2,
     "batch.identities": 4,
-    "eval.floors": False,
+    "eval.baselines": False,
     "train.steps": 1,
     "train.log_every": 1,
 }

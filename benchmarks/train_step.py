@@ -3,7 +3,7 @@
     python benchmarks/train_step.py --backbone resnet50 --batch 16 --json train_step.json
 
 Both take the same uint8 images on the host, have the same weights and must have the same losses in the first two
-steps, or nothing is timed. Ours is the program that `jax_mspac.train` runs, random augmentation switched off; the peer
+steps, or nothing is timed. Ours is the program that `jax_mspac.training.loop` runs, random augmentation off; the peer
 is benchmarks/peers.py in the better of torch's two memory formats and, on a GPU, under `torch.compile` as well. Each
 runs in a process of its own, in turn; medians. `backward` is forward and backward pass, `optimizer` the update of the
 parameters alone, `step` is all of a step. Memory is the peak of stepping: a GPU's, or the host's beyond the libraries.

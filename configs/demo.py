@@ -4,8 +4,8 @@
 
 Draws 284 people the first time, trains a narrow ResNet-18 from scratch on 200 of them and evaluates on 60 that it has
 not seen. What differs from the paper's recipe is there because four minutes on two CPU cores replace ImageNet weights
-and GPU hours: AdamW, visible images shown as grey ones (colour tells people apart in training and nothing across
-modalities), one stem for both modalities, and the average over mirror images.
+and GPU hours: AdamW, visible images shown as gray ones (color tells people apart in training and nothing across
+modalities), one stem for both modalities, and the average over horizontal flips.
 
 Takes: under 3 minutes of training on two CPU cores, 5 with the installation and the drawing of the people.
 Expect: infrared -> RGB rank-1 about 20 % and mAP about 23 %; chance is 1.5 % and 4.3 %, HOG 6.6 % and 8.8 %.
@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     config.batch.identities, config.batch.visible, config.batch.infrared = 8, 2, 2
     config.augment.erasing = 0.0
     config.augment.channel_exchange = 0.5
-    config.augment.random_grey = 1.0
+    config.augment.random_gray = 1.0
 
     config.model.width = 16
     config.model.shared_from = 0
@@ -42,5 +42,5 @@ def get_config() -> ConfigDict:
     config.checkpoint.every = 400
     config.eval.every = 400
     config.eval.flip = True
-    config.eval.floors = True
+    config.eval.baselines = True
     return config

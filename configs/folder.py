@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.train.steps = 200
     config.checkpoint.every = 50
     config.eval.every = 0  # without validation identities (data.val_fraction) there is nothing to monitor
-    config.eval.shots = (0, 1)  # the headline searches the whole gallery
+    config.eval.shots = (0, 1)  # the primary metric searches the whole gallery
     config.eval.exclude_same_camera = False  # True where one camera takes both modalities
-    config.eval.floors = True
+    config.eval.baselines = True
     return config

@@ -3,7 +3,7 @@
     python -m jax_mspac.reproduce --table attention --config configs/study.py
     python -m jax_mspac.main --config configs/study.py
 
-Unlike in the demo, visible images keep their colours (but for the channel exchange): the gap between the modalities is
+Unlike in the demo, visible images keep their colors (but for the channel exchange): the gap between the modalities is
 what the method is about. Half as many steps.
 
 Takes: one and a half minutes a run on two CPU cores.
@@ -16,7 +16,7 @@ from configs import demo
 
 def get_config() -> ConfigDict:
     config = demo.get_config()
-    config.augment.random_grey = 0.0
+    config.augment.random_gray = 0.0
     config.train.steps = 800
     config.checkpoint.every = 800
     return config

@@ -3,7 +3,7 @@
     python -m jax_mspac.reproduce --table mecen --config configs/study_imagenet.py
     python -m jax_mspac.main --config configs/study_imagenet.py
 
-The published systems start from ImageNet's weights, and a centre loss has something to do there: 512 features that tell
+The published systems start from ImageNet's weights, and a center loss has something to do there: 512 features that tell
 a million photographs apart hold much that is not the person's. The narrow networks of the other studies have little
 of it.
 

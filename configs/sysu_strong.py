@@ -6,8 +6,8 @@ Needs: as configs/sysu.py.
 Takes: not measured yet on the real data set; a step costs what one of configs/sysu.py does.
 Expect: nothing is claimed yet, as this has not been trained on the real data set.
 
-GeM pooling and a weighted regularised triplet loss beside MeCen (AGW, arXiv 2001.04193), random erasing and channel
-exchange of the visible images (CAJ, ICCV 2021), the average over mirror images at test. Shared trunk, last stride 1,
+GeM pooling and a weighted regularized triplet loss beside MeCen (AGW, arXiv 2001.04193), random erasing and channel
+exchange of the visible images (CAJ, ICCV 2021), the average over horizontal flips at test. Shared trunk, last stride 1,
 BatchNorm neck and warm-up are in configs/sysu.py already.
 """
 

@@ -8,7 +8,7 @@ __all__ = ["UserError", "load"]
 def __getattr__(name: str) -> Any:
     # JAX takes a second to import; `--help` and the config files do without.
     if name == "load":
-        from jax_mspac.inference import load
+        from jax_mspac.runs.inference import load
 
         return load
     if name == "UserError":

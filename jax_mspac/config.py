@@ -50,8 +50,8 @@ def default_config() -> ConfigDict:
     config.augment.flip = 0.5  # probability, like the ones below
     config.augment.erasing = 0.5
     config.augment.channel_exchange = 0.0  # visible images only: one channel shown in all three
-    config.augment.random_grey = 0.0  # visible images only
-    config.augment.exchanged_view = False  # show each visible image twice, the second time with channel exchange
+    config.augment.random_gray = 0.0  # visible images only
+    config.augment.channel_augmentation = False  # show each visible image twice, the second time with channel exchange
 
     config.model = ConfigDict()
     config.model.backbone = "resnet18"  # resnet18, resnet34, resnet50
@@ -77,7 +77,7 @@ def default_config() -> ConfigDict:
     config.loss.identity_feature = "after_neck"  # what is classified: before_neck, after_neck
     config.loss.label_smoothing = 0.0
     config.loss.mecen = ConfigDict()
-    config.loss.mecen.weight = 1.0  # 0: no centre loss
+    config.loss.mecen.weight = 1.0  # 0: no center loss
     config.loss.mecen.feature = "before_neck"  # before_neck, after_neck
     config.loss.mecen.margin = 0.3
     config.loss.mecen.use_margin = True
@@ -85,16 +85,16 @@ def default_config() -> ConfigDict:
     config.loss.mecen.reduction = "per_sample"  # sum (the slides), mean, per_sample
     config.loss.mecen.centers = "normalize"  # kept unit where used: normalize; also after each step: project
     config.loss.hetero_center = ConfigDict()
-    config.loss.hetero_center.weight = 0.0  # 0: no hetero-centre loss
+    config.loss.hetero_center.weight = 0.0  # 0: no hetero-center loss
     config.loss.hetero_center.margin = 0.1
     config.loss.batch_hard = ConfigDict()
     config.loss.batch_hard.weight = 0.0  # 0: no batch-hard triplet loss
     config.loss.batch_hard.margin = 0.3
     config.loss.weighted_regularized = ConfigDict()
-    config.loss.weighted_regularized.weight = 0.0  # 0: no weighted regularised triplet loss
+    config.loss.weighted_regularized.weight = 0.0  # 0: no weighted regularized triplet loss
     config.loss.weighted_regularized.squared = False  # of the squared difference, as in CAJ
     config.loss.hetero_center_triplet = ConfigDict()
-    config.loss.hetero_center_triplet.weight = 0.0  # 0: no triplet loss of modality centres
+    config.loss.hetero_center_triplet.weight = 0.0  # 0: no triplet loss of modality centers
     config.loss.hetero_center_triplet.margin = 0.3
     config.loss.hetero_center_triplet.stripes = 0.0  # weight of the mean over stripes, beside that of the whole
     config.loss.contrastive = ConfigDict()
@@ -104,14 +104,14 @@ def default_config() -> ConfigDict:
     config.loss.dual_constrained.weight = 0.0  # 0: no dual-constrained top-ranking loss (BDTR)
     config.loss.dual_constrained.margin = 0.5
     config.loss.center_constrained = ConfigDict()
-    config.loss.center_constrained.weight = 0.0  # 0: no centre-constrained top-ranking loss (eBDTR)
+    config.loss.center_constrained.weight = 0.0  # 0: no center-constrained top-ranking loss (eBDTR)
     config.loss.center_constrained.margin = 0.5
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "sgd"  # sgd (Nesterov), adamw
     config.optimizer.learning_rate = 0.1
     config.optimizer.backbone_factor = 1.0  # learning rate of the backbone relative to the new layers
-    config.optimizer.centers_factor = 5.0  # learning rate of the MeCen centres likewise
+    config.optimizer.centers_factor = 5.0  # learning rate of the MeCen centers likewise
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 5e-4
     config.optimizer.decay_norms_and_biases = False
@@ -136,13 +136,13 @@ def default_config() -> ConfigDict:
     config.eval.monitor_split = "val"  # what those look at; it also chooses the best checkpoint, unless "test"
     config.eval.batch = 64  # images
     config.eval.checkpoint = "latest"  # of --mode evaluate: latest, best or a step
-    config.eval.feature = "after_neck"  # the headline: before_neck, after_neck or metric; all there are get reported
-    config.eval.flip = False  # average the features of an image and of its mirror image
-    config.eval.direction = "infrared->visible"  # the headline's direction
+    config.eval.feature = "after_neck"  # the primary metric: before_neck, after_neck or metric; all get reported
+    config.eval.flip = False  # average the features of an image and of its horizontal flip
+    config.eval.direction = "infrared->visible"  # the primary metric's direction
     config.eval.trials = 10  # random galleries
     config.eval.shots = (1,)  # gallery images per identity and camera; 0: the whole gallery
     config.eval.postprocessing = ()  # further rows, re-ranked by: k_reciprocal, gallery_affinity
-    config.eval.floors = False  # report chance, raw pixels and HOG beside the model
+    config.eval.baselines = False  # report chance, raw pixels and HOG beside the model
     return config
 
 
@@ -220,7 +220,7 @@ def validate(config: ConfigDict) -> None:
     expect("eval.every", config.eval.every >= 0, "0 (only at the end) or more steps")
     expect("data.train_splits", len(config.data.train_splits) > 0, "names of splits, such as train,val")
     expect("eval.shots", len(config.eval.shots) > 0 and min(config.eval.shots) >= 0, "numbers of images, 0 for all")
-    for field in ("flip", "erasing", "channel_exchange", "random_grey"):
+    for field in ("flip", "erasing", "channel_exchange", "random_gray"):
         expect(f"augment.{field}", 0.0 <= config.augment[field] <= 1.0, "a probability from 0 to 1")
     expect("augment.pad", config.augment.pad >= 0, "0 (no random crop) or more pixels")
     one_of("model.backbone", config.model.backbone, "resnet18", "resnet34", "resnet50")

@@ -1,6 +1,6 @@
 """Trains and evaluates: python -m jax_mspac.main --config configs/demo.py [--workdir DIR] [--mode train|evaluate].
 
-Scores features of any origin by the protocols of a data set, see `jax_mspac.score`:
+Scores features of any origin by the protocols of a data set, see `jax_mspac.evaluation.feature_files`:
 python -m jax_mspac.main --config configs/sysu.py --mode score --features FILE.npz [--workdir DIR].
 
 Every field of the config can be set on the command line, for example --config.train.steps=100. The same command again
@@ -16,7 +16,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
-from jax_mspac import startup
+from jax_mspac.runtime import command
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
 WORKDIR = flags.DEFINE_string(
@@ -50,11 +50,11 @@ def main(argv: list[str]) -> None:
     }
     if MODE.value == "score" and any(value not in (None, False) for value in processes.values()):
         raise app.UsageError("--mode score runs in one process, without --distributed and its like")
-    startup.quiet_libraries()
+    command.quiet_libraries()
     features = pathlib.Path(FEATURES.value) if FEATURES.value else None
     config_file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     name = f"score-{features.stem}" if features else config_file.stem
-    with startup.command():
+    with command.command():
         workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
         chosen = set(config_flags.get_override_values(flags.FLAGS["config"]))
         run(CONFIG.value, workdir, MODE.value, chosen=chosen, features=features, processes=processes)
@@ -82,15 +82,16 @@ def run(
     config_lib.split_lists(config)
     config_lib.check_types(config)
     if mode == "score":
-        from jax_mspac.score import score
+        from jax_mspac.evaluation.feature_files import score
 
         config_lib.validate(config)
         score(config, features, workdir)
         return
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
     if config.train.compilation_cache:
-        startup.cache_compilations()
-    from jax_mspac import distributed, methods
+        command.cache_compilations()
+    from jax_mspac import methods
+    from jax_mspac.runtime import distributed
 
     saved = workdir / config_lib.FILE
     if mode == "evaluate" and saved.exists():
@@ -98,8 +99,9 @@ def run(
     config = methods.configured(config, chosen=chosen)
     config_lib.validate(config)
     with distributed.joined(**(processes or {})):
-        from jax_mspac import memory, series
-        from jax_mspac.workdir import explained
+        from jax_mspac.runs.workdir import explained
+        from jax_mspac.runtime import memory
+        from jax_mspac.training import series
 
         memory.keep()
         # One run or several, as the config says.
@@ -108,4 +110,4 @@ def run(
 
 
 if __name__ == "__main__":
-    startup.run(main, flags_parser=startup.parse_flags)
+    command.run(main, flags_parser=command.parse_flags)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
-from jax_mspac import startup
 from jax_mspac.errors import UserError
+from jax_mspac.runtime import command
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
-    from jax_mspac.data.photographs import Photograph
+    from jax_mspac.data.image_files import ImageFile
 
 # Data set -> the config that trains on it.
 CONFIGS = {"sysu_mm01": "sysu", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
@@ -42,8 +42,8 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.dataset or not values.source:
         raise app.UsageError("--dataset and --source are required")
-    startup.quiet_libraries()
-    with startup.command("nothing is kept of an unfinished set; the same command starts again"):
+    command.quiet_libraries()
+    with command.command("nothing is kept of an unfinished set; the same command starts again"):
         prepare(
             values.dataset,
             source=values.source,
@@ -101,8 +101,8 @@ def prepare(dataset: str, *, source: str, data_dir: str, skip_bad_images: bool =
     print(f"To train: python -m jax_mspac.main --config {config} --config.data.source={shlex.quote(source)}{moved}")
 
 
-def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph"]]:
-    """What a builder is going to store: split -> photographs, their cameras as numbers from 1.
+def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["ImageFile"]]:
+    """What a builder is going to store: split -> files, their cameras as numbers from 1.
 
     Args:
       builder: of a data set in `CONFIGS`; it need not be prepared.
@@ -112,7 +112,7 @@ def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph
         return {
             split: [
                 p._replace(camera=str(config.cameras.index(p.camera) + 1))
-                for p in config.photographs
+                for p in config.files
                 if p.identity in identities
             ]
             for split, identities in config.splits.items()
@@ -120,27 +120,27 @@ def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["Photograph
     return config.splits
 
 
-def compare(splits: Mapping[str, Sequence["Photograph"]], expected: Mapping[str, Mapping[str, int]]) -> list[Row]:
+def compare(splits: Mapping[str, Sequence["ImageFile"]], expected: Mapping[str, Mapping[str, int]]) -> list[Row]:
     """Counts each split as a whole, per modality and per camera.
 
     Args:
-      splits: split -> photographs.
+      splits: split -> files.
       expected: split -> counts under the names of `sysu_mm01.EXPECTED_COUNTS`; what is not in it is not expected.
     """
     from jax_mspac.modalities import MODALITIES
 
     rows = []
-    for split, photographs in splits.items():
+    for split, files in splits.items():
         counts = expected.get(split, {})
-        rows.append(_row(split, "all", photographs, None, counts.get("identities")))
+        rows.append(_row(split, "all", files, None, counts.get("identities")))
         for modality in MODALITIES:
-            chosen = [p for p in photographs if p.modality == modality]
+            chosen = [p for p in files if p.modality == modality]
             rows.append(_row(split, modality, chosen, counts.get(f"{modality} images"), None))
-        cameras = {int(p.camera) for p in photographs}
+        cameras = {int(p.camera) for p in files}
         cameras |= {int(name.rpartition(" ")[2]) for name in counts if " camera " in name}
         for camera in sorted(cameras):
             part = f"camera {camera}"
-            chosen = [p for p in photographs if p.camera == str(camera)]
+            chosen = [p for p in files if p.camera == str(camera)]
             rows.append(_row(split, part, chosen, counts.get(f"images of {part}"), counts.get(f"identities of {part}")))
     return rows
 
@@ -158,15 +158,15 @@ def warnings(rows: Iterable[Row]) -> list[str]:
 
 
 def _table(rows: Iterable[Row]) -> str:
-    from jax_mspac.results import table
+    from jax_mspac.runs.results import table
 
     header = ("split", "part", "images", "expected", "identities", "expected")
     lines = [["-" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in rows]
     return table(header, lines)
 
 
-def _row(split: str, part: str, photographs: Sequence["Photograph"], images: int | None, identities: int | None) -> Row:
-    return split, part, len(photographs), images, len({p.identity for p in photographs}), identities
+def _row(split: str, part: str, files: Sequence["ImageFile"], images: int | None, identities: int | None) -> Row:
+    return split, part, len(files), images, len({p.identity for p in files}), identities
 
 
 def _expected(dataset: str) -> Mapping[str, Mapping[str, int]]:
@@ -193,4 +193,4 @@ def _remarks(dataset: str, rows: Iterable[Row]) -> list[str]:
 
 if __name__ == "__main__":
     define_flags()
-    startup.run(main)
+    command.run(main)

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 from absl import app, flags
 
 from jax_mspac import config as config_lib
-from jax_mspac import startup
 from jax_mspac.errors import UserError
-from jax_mspac.results import SCORE_NAMES
+from jax_mspac.runs.results import SCORE_NAMES
+from jax_mspac.runtime import command
 
 if TYPE_CHECKING:
     from jax_mspac.reporting.runs import Run
 
 FOLDER = "report"
 # What stands at the top of the page.
-HEADLINE = ("rank1", "mAP", "mINP")
+PRIMARY = ("rank1", "mAP", "mINP")
 
 
 def define_flags() -> None:
@@ -43,13 +43,13 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.workdir:
         raise app.UsageError("--workdir is required, for example --workdir runs/demo")
-    startup.quiet_libraries()
+    command.quiet_libraries()
     workdir = pathlib.Path(values.workdir)
     locations = {"source": values.source, "data_dir": values.data_dir}
-    with startup.command("the same command starts again"):
+    with command.command("the same command starts again"):
         saved = workdir / config_lib.FILE
         if saved.exists() and config_lib.load(saved).train.compilation_cache:
-            startup.cache_compilations()
+            command.cache_compilations()
         report(
             workdir,
             against=pathlib.Path(values.against) if values.against else None,
@@ -123,30 +123,30 @@ def report(
 
 
 def _lead(run: "Run", other: "Run | None") -> str:
-    from jax_mspac.reporting.scores import describe, headline
+    from jax_mspac.reporting.scores import describe, primary
 
     config, images = run.config, run.test.image_set
     text = (
         f"Method {config.method} on {config.data.name}, checkpoint of step {run.step}, feature {config.eval.feature}"
-        f"{' averaged over mirror images' if config.eval.flip else ''}; {len(images):,} test images of "
+        f"{' averaged over horizontal flips' if config.eval.flip else ''}; {len(images):,} test images of "
         f"{images.num_identities:,} identities that training has not seen."
     )
     if other is not None:
         text += f" The second run is {other.workdir.resolve().name}, checkpoint of step {other.step}."
-    row = headline(run.records.results)
-    return text + (f" Headline: {describe(row)}." if row else "")
+    row = primary(run.records.results)
+    return text + (f" Primary metric: {describe(row)}." if row else "")
 
 
 def _figures(run: "Run", other: "Run | None") -> tuple[tuple[str, str], ...]:
-    """The headline's scores, and the second run's by the same protocol; () without results."""
-    from jax_mspac.reporting.scores import headline, percent, same
+    """The primary metric's scores, and the second run's by the same protocol; () without results."""
+    from jax_mspac.reporting.scores import percent, primary, same
 
-    row = headline(run.records.results)
+    row = primary(run.records.results)
     if row is None:
         return ()
     second = same(row, other.records.results) if other is not None else None
     figures = []
-    for score in HEADLINE:
+    for score in PRIMARY:
         beside = f" (second run {percent(second[score]['mean'])} %)" if second is not None else ""
         figures.append((f"{percent(row[score]['mean'])} %", SCORE_NAMES[score] + beside))
     return tuple(figures)
@@ -154,4 +154,4 @@ def _figures(run: "Run", other: "Run | None") -> tuple[tuple[str, str], ...]:
 
 if __name__ == "__main__":
     define_flags()
-    startup.run(main, flags_parser=startup.parse_flags)
+    command.run(main, flags_parser=command.parse_flags)

@@ -17,10 +17,10 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
-from jax_mspac import startup
 from jax_mspac.errors import UserError
-from jax_mspac.progress import duration
-from jax_mspac.tables import TABLES, Row, Table, summary
+from jax_mspac.runs.logging import duration
+from jax_mspac.runtime import command
+from jax_mspac.studies import TABLES, Row, Table, summary
 
 _SECONDS_FILE = "seconds.json"
 
@@ -47,15 +47,15 @@ def main(argv: list[str]) -> None:
         return
     if values.config is None:
         raise app.UsageError("--config is required, for example --config configs/study.py")
-    startup.quiet_libraries()
+    command.quiet_libraries()
     name = pathlib.Path(config_flags.get_config_filename(values["config"])).stem
     workdir = pathlib.Path(values.workdir or f"runs/{table.name}-{name}")
-    with startup.command():
+    with command.command():
         rows = table.chosen(values.row)
         if values.config.train.compilation_cache:
-            startup.cache_compilations()
+            command.cache_compilations()
         # JAX takes seconds to import: --help and --list answer without it.
-        from jax_mspac import memory
+        from jax_mspac.runtime import memory
 
         memory.keep()
         chosen = set(config_flags.get_override_values(values["config"]))
@@ -88,7 +88,7 @@ def reproduce(
     runs = [(row, seed) for seed in range(config.seed, config.seed + seeds) for row in rows]
     configs = {(row.name, seed): run_config(config, row, seed, chosen=chosen) for row, seed in runs}
     # JAX and TensorFlow take seconds to import: --list and a wrong flag answer without them.
-    from jax_mspac import series
+    from jax_mspac.training import series
 
     workdir.mkdir(parents=True, exist_ok=True)
     seconds = _read_seconds(workdir)
@@ -109,7 +109,7 @@ def reproduce(
 
 
 def run_config(config: ConfigDict, row: Row, seed: int, *, chosen: Collection[str] = ()) -> ConfigDict:
-    """The validated config of one run; neither floors nor evaluations while training, which no table needs.
+    """The validated config of one run; neither baselines nor evaluations while training, which no table needs.
 
     Raises:
       UserError: an impossible setting, named with its row.
@@ -118,7 +118,7 @@ def run_config(config: ConfigDict, row: Row, seed: int, *, chosen: Collection[st
 
     config = config.copy_and_resolve_references()
     config_lib.split_lists(config)
-    config.update_from_flattened_dict({**row.settings, "seed": seed, "eval.floors": False, "eval.every": 0})
+    config.update_from_flattened_dict({**row.settings, "seed": seed, "eval.baselines": False, "eval.every": 0})
     try:
         config = methods.configured(config, chosen={*chosen, *row.settings})
         config_lib.validate(config)
@@ -143,17 +143,18 @@ def _write(
     workdir: pathlib.Path,
 ) -> str:
     """Writes the table of the runs that are finished, and returns it as Markdown."""
-    from jax_mspac import results, series
+    from jax_mspac.runs import results
+    from jax_mspac.training import series
 
     measured: dict[str, list[dict[str, float]]] = {}
-    headline: dict[str, Any] = {}
+    primary: dict[str, Any] = {}
     for row, seed in runs:
         outcome = series.finished(configs[row.name, seed], workdir / folder_name(row) / f"seed_{seed}")
         if outcome:
-            headline = outcome["rows"][outcome["headline"]]
-            scores = {score: headline[score]["mean"] for score in results.SCORES}
+            primary = outcome["rows"][outcome["primary"]]
+            scores = {score: primary[score]["mean"] for score in results.SCORES}
             measured.setdefault(row.name, []).append(scores)
-    notes = [_size(config), _protocol(headline)]
+    notes = [_size(config), _protocol(primary)]
     if all(f"{folder_name(row)}/seed_{seed}" in seconds for row, seed in runs):
         total = sum(seconds[f"{folder_name(row)}/seed_{seed}"] for row, seed in runs)
         notes.append(f"{len(runs)} runs took {total / 60:.0f} minutes.")
@@ -200,4 +201,4 @@ def _protocol(row: Mapping[str, Any]) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    startup.run(main, flags_parser=startup.parse_flags)
+    command.run(main, flags_parser=command.parse_flags)

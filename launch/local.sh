@@ -35,14 +35,14 @@ for ((id = 0; id < count; id++)); do
   fi
 done
 
-signalled=
-trap 'signalled=yes; kill -TERM "${pids[@]}" 2> /dev/null || true' TERM INT
+signaled=
+trap 'signaled=yes; kill -TERM "${pids[@]}" 2> /dev/null || true' TERM INT
 status=0
 for ((ended = 0; ended < ${#pids[@]}; ended++)); do
   code=0
-  signalled=
+  signaled=
   wait -n || code=$?
-  if [ "$signalled" ]; then # the wait was cut short, no process ended
+  if [ "$signaled" ]; then # the wait was cut short, no process ended
     ended=$((ended - 1))
   elif ((code != 0 && status == 0)); then
     status=$code

@@ -10,7 +10,7 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_backend_opti
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jax_mspac import memory, programs  # noqa: E402
+from jax_mspac.runtime import memory
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -34,12 +34,8 @@ def memory_as_it_is() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs() -> Iterator[None]:
-    """Each module drops its programs: XLA maps memory for each, and the system limits how often a process may.
-
-    Nor does one find those of another on disk, where a command that ran in this process has switched that on.
-    """
+    """Each module drops its programs: XLA maps memory for each, and the system limits how often a process may."""
     yield
-    programs.keep(None)
     jax.clear_caches()
 
 

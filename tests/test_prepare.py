@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from trees import draw_folder_tree, draw_llcm_tree, draw_regdb_tree, draw_sysu_tree
+from helpers.trees import draw_folder_tree, draw_llcm_tree, draw_regdb_tree, draw_sysu_tree
 
 from jax_mspac import prepare
 from jax_mspac.data import datasets, regdb, sysu_mm01
+from jax_mspac.data.image_files import ImageFile
 from jax_mspac.data.loading import load_split
-from jax_mspac.data.photographs import Photograph
 
 DRAW = {
     "sysu_mm01": draw_sysu_tree,
@@ -93,7 +93,7 @@ def test_differences_are_warnings(tmp_path, capsys):
 
 
 def test_a_set_as_expected_has_no_warning():
-    photographs = [Photograph(f"{i}.png", str(i % 2), "3", "visible") for i in range(4)]
+    photographs = [ImageFile(f"{i}.png", str(i % 2), "3", "visible") for i in range(4)]
     expected = {"train": {"identities": 2, "visible images": 4, "images of camera 3": 4, "images of camera 6": 0}}
     rows = prepare.compare({"train": photographs}, expected)
     assert prepare.warnings(rows) == []

@@ -7,12 +7,12 @@ import tempfile
 
 import hypothesis
 import pytest
-import readers
+from helpers import readers
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
-from jax_mspac import matlab
+from jax_mspac.data import matlab
 from jax_mspac.errors import UserError
 from jax_mspac.protocols.sysu_lists import load_permutations
 

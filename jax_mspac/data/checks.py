@@ -13,13 +13,13 @@ import numpy as np
 import tqdm
 
 from jax_mspac.data import images, listing
-from jax_mspac.data.photographs import FoundConfig, Photograph
+from jax_mspac.data.image_files import FoundConfig, ImageFile
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
 
-# Medians of `colourfulness` over a folder. Pedestrians by day reach 7 to 16, infrared images stored as colour JPEG with
+# Medians of `colorfulness` over a folder. Pedestrians by day reach 7 to 16, infrared images stored as color JPEG with
 # a tint of a tenth 4, plain ones less than 1.
-COLOURED, GREY = 6.0, 2.0
+COLORED, GRAY = 6.0, 2.0
 
 _SHOWN = 5  # warnings of a kind
 
@@ -33,19 +33,19 @@ class Findings(NamedTuple):
 
 
 class _Read(NamedTuple):
-    photograph: Photograph
+    file: ImageFile
     problem: str | None = None
     digest: bytes = b""
-    colourfulness: float = 0.0
+    colorfulness: float = 0.0
 
 
 def check(
     config: FoundConfig,
-    photographs: Sequence[Photograph],
+    files: Sequence[ImageFile],
     *,
     layout: str = "",
-    folder_of: Callable[[Photograph], str] = lambda photograph: posixpath.dirname(posixpath.dirname(photograph.path)),
-    false_colour: bool = False,
+    folder_of: Callable[[ImageFile], str] = lambda file: posixpath.dirname(posixpath.dirname(file.path)),
+    false_color: bool = False,
 ) -> None:
     """Examines the images and adds what they give reason to warn of to `config.warnings`.
 
@@ -53,18 +53,18 @@ def check(
 
     Args:
       config: what is known of the set.
-      photographs: what is going to be stored.
+      files: what is going to be stored.
       layout: ends the error.
       folder_of: see `examine`; by default the folder of the identities' folders.
-      false_colour: see `examine`.
+      false_color: see `examine`.
 
     Raises:
       UserError: lists `config.problems` and those of the images, if there are any.
     """
-    found = examine(config.root, photographs, folder_of=folder_of, false_colour=false_colour)
+    found = examine(config.root, files, folder_of=folder_of, false_color=false_color)
     config.warnings += found.warnings
     problems, unreadable = [*config.problems, *found.problems], listing.shorten(list(found.unreadable.values()))
-    if config.skip_bad_images and len(found.unreadable) < len(photographs):
+    if config.skip_bad_images and len(found.unreadable) < len(files):
         # The metadata of the set refer to this list.
         config.skipped[:] = sorted(found.unreadable)
         config.warnings += [f"left out: {line}" for line in unreadable]
@@ -76,39 +76,39 @@ def check(
 
 def examine(
     root: pathlib.Path,
-    photographs: Sequence[Photograph],
+    files: Sequence[ImageFile],
     *,
-    folder_of: Callable[[Photograph], str],
-    false_colour: bool = False,
+    folder_of: Callable[[ImageFile], str],
+    false_color: bool = False,
 ) -> Findings:
     """Reads every image in full, once, with a progress bar.
 
     Args:
       root: the folder of the set.
-      photographs: what is going to be stored.
+      files: what is going to be stored.
       folder_of: the folder, such as a camera's, whose images are of one modality.
-      false_colour: whether infrared images may well be in colour, as those of some thermal cameras. Then folders that
+      false_color: whether infrared images may well be in color, as those of some thermal cameras. Then folders that
         look swapped are a warning and no problem.
 
     Returns:
-      Swapped folders as problems; equal files and coloured infrared images as warnings; and images that cannot be read.
+      Swapped folders as problems; equal files and colored infrared images as warnings; and images that cannot be read.
       Folders are not compared where infrared images are simulated.
     """
-    read = _read_all(root, photographs)
-    unreadable = {image.photograph.path: image.problem for image in read if image.problem}
+    read = _read_all(root, files)
+    unreadable = {image.file.path: image.problem for image in read if image.problem}
     whole = [image for image in read if not image.problem]
     swapped, tinted = [], []
-    if not any(photograph.simulated for photograph in photographs):
-        swapped, tinted = _colour_lines(whole, folder_of)
-    if false_colour:
+    if not any(file.simulated for file in files):
+        swapped, tinted = _color_lines(whole, folder_of)
+    if false_color:
         return Findings([], _equal_lines(whole) + swapped, unreadable)
     return Findings(swapped, _equal_lines(whole) + tinted, unreadable)
 
 
-def colourfulness(image: np.ndarray) -> float:
-    """Mean absolute deviation of the differences between neighbouring channels from their medians.
+def colorfulness(image: np.ndarray) -> float:
+    """Mean absolute deviation of the differences between neighboring channels from their medians.
 
-    0 for grey images; small for evenly tinted ones, unlike the differences themselves.
+    0 for gray images; small for evenly tinted ones, unlike the differences themselves.
 
     Args:
       image: uint8 [H, W, 3]; pixels of a grid of about 32 x 32 are looked at.
@@ -118,10 +118,10 @@ def colourfulness(image: np.ndarray) -> float:
     return float(np.abs(differences - np.median(differences, axis=0, keepdims=True)).mean())
 
 
-def _read_all(root: pathlib.Path, photographs: Sequence[Photograph]) -> list[_Read]:
+def _read_all(root: pathlib.Path, files: Sequence[ImageFile]) -> list[_Read]:
     with concurrent.futures.ThreadPoolExecutor() as pool:  # the decoders of PIL run outside the interpreter lock
-        lines = pool.map(lambda photograph: _read(root, photograph), photographs)
-        bar = {"desc": "Checking images", "total": len(photographs), "unit": " images", "leave": False, "disable": None}
+        lines = pool.map(lambda file: _read(root, file), files)
+        bar = {"desc": "Checking images", "total": len(files), "unit": " images", "leave": False, "disable": None}
         try:
             return list(tqdm.tqdm(lines, **bar))
         except BaseException:
@@ -130,30 +130,30 @@ def _read_all(root: pathlib.Path, photographs: Sequence[Photograph]) -> list[_Re
             raise
 
 
-def _read(root: pathlib.Path, photograph: Photograph) -> _Read:
-    path = root / photograph.path
+def _read(root: pathlib.Path, file: ImageFile) -> _Read:
+    path = root / file.path
     try:
         os.fspath(path).encode()
         data, pixels = images.read_file(path)
     except UnicodeEncodeError:
-        return _Read(photograph, f"{os.fspath(path)!r}: the name is not UTF-8 text; rename it")
+        return _Read(file, f"{os.fspath(path)!r}: the name is not UTF-8 text; rename it")
     except UserError as error:
-        return _Read(photograph, str(error))
-    return _Read(photograph, None, hashlib.sha256(data).digest(), colourfulness(pixels))
+        return _Read(file, str(error))
+    return _Read(file, None, hashlib.sha256(data).digest(), colorfulness(pixels))
 
 
 def _equal_lines(read: Iterable[_Read]) -> list[str]:
     """One line per file that is there more than once; those that stand for different things come first."""
     copies = collections.defaultdict(list)
     for image in read:
-        copies[image.digest].append(image.photograph)
+        copies[image.digest].append(image.file)
     contradicting, harmless = [], []
     for group in copies.values():
         if len(group) < 2:
             continue
-        names = ", ".join(photograph.path for photograph in group[:3]) + (", ..." if len(group) > 3 else "")
-        identities = sorted({photograph.identity for photograph in group})
-        modalities = sorted({photograph.modality for photograph in group})
+        names = ", ".join(file.path for file in group[:3]) + (", ..." if len(group) > 3 else "")
+        identities = sorted({file.identity for file in group})
+        modalities = sorted({file.modality for file in group})
         if len(identities) > 1 or len(modalities) > 1:
             meaning = f"identities {', '.join(identities)}" if len(identities) > 1 else " and ".join(modalities)
             contradicting.append(
@@ -165,22 +165,22 @@ def _equal_lines(read: Iterable[_Read]) -> list[str]:
     return [*listing.shorten(contradicting, _SHOWN), *listing.shorten(harmless, _SHOWN)]
 
 
-def _colour_lines(read: Iterable[_Read], folder_of: Callable[[Photograph], str]) -> tuple[list[str], list[str]]:
-    """A line if infrared folders are in colour while visible ones are grey; otherwise one if the former are."""
+def _color_lines(read: Iterable[_Read], folder_of: Callable[[ImageFile], str]) -> tuple[list[str], list[str]]:
+    """A line if infrared folders are in color while visible ones are gray; otherwise one if the former are."""
     values = collections.defaultdict(list)
     for image in read:
-        values[image.photograph.modality, folder_of(image.photograph)].append(image.colourfulness)
+        values[image.file.modality, folder_of(image.file)].append(image.colorfulness)
     medians = {key: float(np.median(group)) for key, group in sorted(values.items())}
-    coloured = ", ".join(name for (kind, name), value in medians.items() if kind == INFRARED and value >= COLOURED)
-    grey = ", ".join(name for (kind, name), value in medians.items() if kind == VISIBLE and value <= GREY)
-    if coloured and grey:
+    colored = ", ".join(name for (kind, name), value in medians.items() if kind == INFRARED and value >= COLORED)
+    gray = ", ".join(name for (kind, name), value in medians.items() if kind == VISIBLE and value <= GRAY)
+    if colored and gray:
         return [
-            f"{coloured}: should hold infrared images, but they are in colour, and {grey}: should hold visible images, "
-            "but they are grey. The folders look swapped: give each the images of the other"
+            f"{colored}: should hold infrared images, but they are in color, and {gray}: should hold visible images, "
+            "but they are gray. The folders look swapped: give each the images of the other"
         ], []
-    if coloured:
+    if colored:
         return [], [
-            f"{coloured}: should hold infrared images, but they are in colour; compare with the original copy, and "
+            f"{colored}: should hold infrared images, but they are in color; compare with the original copy, and "
             "move the images of visible cameras to their folders"
         ]
     return [], []

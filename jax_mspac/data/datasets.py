@@ -8,10 +8,9 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from jax_mspac.config import default_config
-from jax_mspac.data import folder, llcm, regdb, sysu_mm01
+from jax_mspac.data import folder, llcm, regdb, synthetic, sysu_mm01
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.loading import load_split
-from jax_mspac.data.synthetic import builder as synthetic
 from jax_mspac.errors import UserError
 
 Builder = tfds.core.DatasetBuilder
@@ -65,7 +64,7 @@ def notes(builder: Builder) -> list[str]:
     metadata = builder.info.metadata or {}
     told = []
     if metadata.get("simulated_infrared"):
-        told.append("Simulated infrared: derived from photographs, not taken by an infrared camera.")
+        told.append("Simulated infrared: derived from files, not taken by an infrared camera.")
     if skipped := metadata.get("skipped_images"):
         told.append(f"Left out: {len(skipped)} images that cannot be read.")
     if "splits" in metadata:

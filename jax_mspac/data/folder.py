@@ -1,4 +1,4 @@
-"""Your own photographs, one folder per identity: TFDS builder."""
+"""Your own files, one folder per identity: TFDS builder."""
 
 import collections
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jax_mspac.data import checks, images, listing, schema
-from jax_mspac.data.photographs import FoundConfig, Photograph
+from jax_mspac.data.image_files import FoundConfig, ImageFile
 from jax_mspac.data.splits import check_options, split_identities
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
@@ -20,7 +20,7 @@ from jax_mspac.modalities import INFRARED, VISIBLE
 class FolderConfig(FoundConfig):
     """What `build` found in the folder and made of it."""
 
-    photographs: list[Photograph] = dataclasses.field(repr=False)
+    files: list[ImageFile] = dataclasses.field(repr=False)
     cameras: list[str]
     splits: dict[str, frozenset[str]] = dataclasses.field(repr=False)
     simulated_infrared: bool
@@ -46,29 +46,27 @@ class Folder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        checks.check(config, config.photographs, folder_of=_top, false_colour=True)
+        checks.check(config, config.files, folder_of=_top, false_color=True)
         return {
-            split: self._generate_examples([p for p in config.photographs if p.identity in identities])
+            split: self._generate_examples([p for p in config.files if p.identity in identities])
             for split, identities in config.splits.items()
         }
 
-    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
         config = self.builder_config
         skipped = set(config.skipped)
-        for photograph in photographs:
-            if photograph.path in skipped:
+        for file in files:
+            if file.path in skipped:
                 continue
-            file = config.root / photograph.path
+            file = config.root / file.path
             yield (
-                photograph.path,
+                file.path,
                 schema.example(
-                    image=_simulated(file, photograph.path, config.seed)
-                    if photograph.simulated
-                    else images.stored_bytes(file),
-                    identity=photograph.identity,
-                    camera=config.cameras.index(photograph.camera) + 1,
-                    modality=photograph.modality,
-                    path=photograph.path,
+                    image=_simulated(file, file.path, config.seed) if file.simulated else images.stored_bytes(file),
+                    identity=file.identity,
+                    camera=config.cameras.index(file.camera) + 1,
+                    modality=file.modality,
+                    path=file.path,
                 ),
             )
 
@@ -88,7 +86,7 @@ def build(
     seed: int = 0,
     skip_bad_images: bool = False,
 ) -> tfds.core.DatasetBuilder:
-    """A builder for the photographs in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
+    """A builder for the files in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
 
     Cameras are numbered from 1 in the order of their names; without a camera level the rgb folder is camera 1 and the
     ir folder camera 2. `builder.info.metadata` holds "cameras" (their names) and "simulated_infrared".
@@ -99,7 +97,7 @@ def build(
         builder stands for another set, which is prepared anew.
       rgb: sub-folder with the visible images.
       ir: sub-folder with the infrared images.
-      simulate_infrared: derive the infrared images from photographs, by `images.simulate_infrared`: from those in the
+      simulate_infrared: derive the infrared images from files, by `images.simulate_infrared`: from those in the
         ir folder, or, where there is none, from a part of the rgb folder as `derive_infrared` chooses it.
       test_identities: text file with the name of one test identity per line, or empty for a random choice.
       test_fraction: share of the identities in test, of those with both modalities; unused with `test_identities` and
@@ -125,14 +123,14 @@ def build(
     found = listing.walk(root, (rgb, ir), depth=2)
     if not found.images:
         raise UserError(f"{root}: no image found in {rgb} and {ir}. {_layout(rgb, ir)}")
-    photographs, problems = place(found, rgb=rgb, ir=ir)
+    files, problems = place(found, rgb=rgb, ir=ir)
     if simulate_infrared and (root / ir).is_dir():
-        photographs = [p._replace(simulated=p.modality == INFRARED) for p in photographs]
+        files = [p._replace(simulated=p.modality == INFRARED) for p in files]
     elif simulate_infrared:
-        photographs = derive_infrared(photographs, rgb=rgb, ir=ir)
-    cameras = {photograph.camera for photograph in photographs}
+        files = derive_infrared(files, rgb=rgb, ir=ir)
+    cameras = {file.camera for file in files}
     test_names = _read_names(test_identities) if test_identities else None
-    splits, split_problems = split_identities(photographs, test_names=test_names, seed=seed, **shares)
+    splits, split_problems = split_identities(files, test_names=test_names, seed=seed, **shares)
     options = {
         "rgb": rgb,
         "ir": ir,
@@ -146,11 +144,11 @@ def build(
         name=listing.fingerprint(root, found.images, options),
         description=f"Photographs of {root.resolve()}" + (f", fold {fold} of {folds}" if folds else ""),
         root=root,
-        photographs=photographs,
+        files=files,
         cameras=[rgb, ir] if cameras <= {rgb, ir} else sorted(cameras),
         splits=splits,
         problems=problems + split_problems,
-        warnings=_remarks(root, found.others, photographs),
+        warnings=_remarks(root, found.others, files),
         simulated_infrared=simulate_infrared,
         seed=seed,
         skip_bad_images=skip_bad_images,
@@ -158,49 +156,49 @@ def build(
     return Folder(config=config, data_dir=data_dir)
 
 
-def place(found: listing.Listing, *, rgb: str, ir: str) -> tuple[list[Photograph], list[str]]:
+def place(found: listing.Listing, *, rgb: str, ir: str) -> tuple[list[ImageFile], list[str]]:
     """Reads identity, camera and modality off the paths.
 
     Returns:
-      The photographs, sorted by path, and one line per thing that is out of place.
+      The files, sorted by path, and one line per thing that is out of place.
     """
-    photographs, stray, identities, deep = [], [], set(), []
+    files, stray, identities, deep = [], [], set(), []
     for top, modality in ((rgb, VISIBLE), (ir, INFRARED)):
         for path in _below(top, (file.path for file in found.images)):
             match path.split("/"):
                 case [identity, _]:
-                    photographs.append(Photograph(f"{top}/{path}", identity, top, modality))
+                    files.append(ImageFile(f"{top}/{path}", identity, top, modality))
                 case [identity, camera, _]:
-                    photographs.append(Photograph(f"{top}/{path}", identity, camera, modality))
+                    files.append(ImageFile(f"{top}/{path}", identity, camera, modality))
                 case _:
                     stray.append(f"{top}/{path}: lies outside the folder of an identity; move it into one")
         for path in _below(top, found.folders):
             identities.add(path.split("/")[0])
             if path.count("/") > 1:
                 deep.append(f"{top}/{path}: lies deeper than {top}/<identity>/<camera>; move it up")
-    empty = sorted(identities - {photograph.identity for photograph in photographs})
+    empty = sorted(identities - {file.identity for file in files})
     empty = [f"identity {identity}: there is no image in its folder; fill it or remove it" for identity in empty]
-    return sorted(photographs), [line for lines in (stray, deep, empty) for line in listing.shorten(lines)]
+    return sorted(files), [line for lines in (stray, deep, empty) for line in listing.shorten(lines)]
 
 
-def derive_infrared(photographs: Iterable[Photograph], *, rgb: str, ir: str) -> list[Photograph]:
-    """Turns a part of each identity's visible photographs into simulated infrared; none is on both sides.
+def derive_infrared(files: Iterable[ImageFile], *, rgb: str, ir: str) -> list[ImageFile]:
+    """Turns a part of each identity's visible files into simulated infrared; none is on both sides.
 
     Of several cameras every second one changes, of a single camera every second image. A changed camera is a camera
     of its own, named <camera>-<ir> (without a camera level, <ir>), since other identities may keep it visible.
     """
     by_identity = collections.defaultdict(list)
-    for photograph in sorted(photographs):
-        by_identity[photograph.identity].append(photograph)
+    for file in sorted(files):
+        by_identity[file.identity].append(file)
     changed = set()
     for group in by_identity.values():
-        second = sorted({photograph.camera for photograph in group})[1::2]
-        changed.update([photograph for photograph in group if photograph.camera in second] or group[1::2])
+        second = sorted({file.camera for file in group})[1::2]
+        changed.update([file for file in group if file.camera in second] or group[1::2])
     return [
         p._replace(camera=ir if p.camera == rgb else f"{p.camera}-{ir}", modality=INFRARED, simulated=True)
         if p in changed
         else p
-        for p in sorted(photographs)
+        for p in sorted(files)
     ]
 
 
@@ -228,12 +226,12 @@ def _read_names(path: str) -> list[str]:
     return names
 
 
-def _top(photograph: Photograph) -> str:
+def _top(file: ImageFile) -> str:
     """The folder that holds the folders of the identities."""
-    return photograph.path[: photograph.path.index(f"/{photograph.identity}/")]
+    return file.path[: file.path.index(f"/{file.identity}/")]
 
 
-def _remarks(root: pathlib.Path, others: Sequence[listing.File], photographs: Iterable[Photograph]) -> list[str]:
+def _remarks(root: pathlib.Path, others: Sequence[listing.File], files: Iterable[ImageFile]) -> list[str]:
     """What the user should know, of files and identities that are passed over."""
     remarks = []
     if others:
@@ -243,8 +241,8 @@ def _remarks(root: pathlib.Path, others: Sequence[listing.File], photographs: It
             "convert those that should count"
         )
     seen = collections.defaultdict(set)
-    for photograph in photographs:
-        seen[photograph.identity].add(photograph.modality)
+    for file in files:
+        seen[file.identity].add(file.modality)
     if single := sorted(identity for identity, modalities in seen.items() if len(modalities) == 1):
         remarks.append(
             f"{root}: {len(single)} of {len(seen)} identities have images of one modality only "

@@ -16,7 +16,7 @@ MAX_PIXELS = 178_000_000  # just under what TensorFlow refuses to decode
 # PIL would warn of decompression bombs at half of this.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
-_PLAIN_PNG = (b"\x08\x00", b"\x08\x02")  # bit depth and colour type of the header: 8-bit grey, 8-bit RGB
+_PLAIN_PNG = (b"\x08\x00", b"\x08\x02")  # bit depth and color type of the header: 8-bit gray, 8-bit RGB
 _PNG_END = b"IEND\xaeB`\x82"
 _MEND = "copy it again from where it came from, or remove it"
 
@@ -41,7 +41,7 @@ def read_rgb(source: str | os.PathLike | bytes) -> np.ndarray:
 
 
 def stored_bytes(path: str | os.PathLike) -> bytes:
-    """The bytes to store for an image: JPEG or PNG with 8-bit RGB or grey samples, upright and opaque.
+    """The bytes to store for an image: JPEG or PNG with 8-bit RGB or gray samples, upright and opaque.
 
     A file that is all this already is kept byte for byte; any other is decoded by `read_rgb` and encoded as PNG, which
     loses nothing more. Every file is decoded in full, so a broken one is found here and not while training.
@@ -79,16 +79,16 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     The Lanczos filter of PIL and TensorFlow, which both take longer. It is rounded once, at the end: PIL's results
     differ a little, as it also rounds and clips between the two directions, and TensorFlow's in few pixels by 1.
     """
-    if _is_grey(image):  # as infrared images are: two of three channels need not be computed
+    if _is_gray(image):  # as infrared images are: two of three channels need not be computed
         return np.repeat(_resize_channels(image[..., :1], height, width), 3, axis=2)
     return _resize_channels(image, height, width)
 
 
 def simulate_infrared(image: np.ndarray, seed: int) -> np.ndarray:
-    """An infrared-like image from a photograph: colour is lost, brightness is shifted, noise is added.
+    """An infrared-like image from a file: color is lost, brightness is shifted, noise is added.
 
-    Grey is a random convex mix of the channels, because in near infrared the brightness of dyed cloth has little to
-    do with its colour; then a gamma between 1/2 and 2 and Gaussian noise. This is a stand-in for trials, no model of
+    Gray is a random convex mix of the channels, because in near infrared the brightness of dyed cloth has little to
+    do with its color; then a gamma between 1/2 and 2 and Gaussian noise. This is a stand-in for trials, no model of
     a sensor: results on it must be called simulated.
 
     Args:
@@ -102,12 +102,12 @@ def simulate_infrared(image: np.ndarray, seed: int) -> np.ndarray:
     mix = rng.dirichlet((1.0, 1.0, 1.0))
     gamma = 2.0 ** rng.uniform(-1.0, 1.0)
     sigma = rng.uniform(0.01, 0.03)
-    grey = (image / 255.0 * mix).sum(axis=-1) ** gamma
-    grey = np.clip(grey + sigma * rng.standard_normal(grey.shape), 0.0, 1.0)
-    return np.repeat(np.rint(255.0 * grey).astype(np.uint8)[..., None], 3, axis=-1)
+    gray = (image / 255.0 * mix).sum(axis=-1) ** gamma
+    gray = np.clip(gray + sigma * rng.standard_normal(gray.shape), 0.0, 1.0)
+    return np.repeat(np.rint(255.0 * gray).astype(np.uint8)[..., None], 3, axis=-1)
 
 
-def _is_grey(image: np.ndarray) -> bool:
+def _is_gray(image: np.ndarray) -> bool:
     """Whether the three channels are equal; of most others the middle row tells."""
     red, green, blue = np.moveaxis(image, 2, 0)
     middle = len(image) // 2

@@ -74,10 +74,10 @@ def find_root(source: pathlib.Path, tops: Sequence[str]) -> pathlib.Path | None:
 
 def missing_folders(root: pathlib.Path, tops: Iterable[str]) -> list[str]:
     """One line for each folder that `root` lacks; it names one that differs in upper and lower case only."""
-    spelt = {folder.name.lower(): folder.name for folder in _folders(root)}
+    spelled = {folder.name.lower(): folder.name for folder in _folders(root)}
     return [
         f"{root / top}: no such folder; "
-        + (f"rename {spelt[top.lower()]} to {top}" if top.lower() in spelt else "copy it from the original archive")
+        + (f"rename {spelled[top.lower()]} to {top}" if top.lower() in spelled else "copy it from the original archive")
         for top in tops
         if not (root / top).is_dir()
     ]

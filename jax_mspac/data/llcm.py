@@ -18,10 +18,10 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jax_mspac.data import checks, listing, schema
-from jax_mspac.data.photographs import (
+from jax_mspac.data.image_files import (
     COPY_AGAIN,
     FoundConfig,
-    Photograph,
+    ImageFile,
     examples,
     find_root,
     label_problems,
@@ -59,7 +59,7 @@ EXPECTED_COUNTS = {
 class LlcmConfig(FoundConfig):
     """What `build` found in one copy of the set."""
 
-    splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
+    splits: dict[str, list[ImageFile]] = dataclasses.field(repr=False)
 
 
 class Llcm(tfds.core.GeneratorBasedBuilder):
@@ -81,11 +81,11 @@ class Llcm(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        checks.check(config, [p for photographs in config.splits.values() for p in photographs], layout=_LAYOUT)
-        return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
+        checks.check(config, [p for files in config.splits.values() for p in files], layout=_LAYOUT)
+        return {split: self._generate_examples(files) for split, files in config.splits.items()}
 
-    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config, photographs)
+    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples(self.builder_config, files)
 
 
 def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -> tfds.core.DatasetBuilder:
@@ -124,7 +124,7 @@ def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -
 
 def read_splits(
     root: pathlib.Path, train_paths: Sequence[str], test_paths: Sequence[str]
-) -> tuple[dict[str, list[Photograph]], list[str]]:
+) -> tuple[dict[str, list[ImageFile]], list[str]]:
     """Reads the lists in idx.
 
     Args:
@@ -133,20 +133,20 @@ def read_splits(
       test_paths: all images in test_vis and test_nir.
 
     Returns:
-      Split -> its photographs, sorted by path; and one line per problem.
+      Split -> its files, sorted by path; and one line per problem.
     """
     train, entries, problems = [], [], []
     for top, modality in _TRAIN_TOPS.items():
         listed, more = read_list(root, _train_list(top), top, train_paths)
-        train += [Photograph(entry.path, entry.identity, _camera(entry.path), modality) for entry in listed]
+        train += [ImageFile(entry.path, entry.identity, _camera(entry.path), modality) for entry in listed]
         entries += listed
         problems += more
     problems += label_problems(" and ".join(map(_train_list, _TRAIN_TOPS)), entries)
 
     listed_identities, more = _read_identities(root)
-    test = [photograph for photograph in _placed(test_paths) if photograph.identity in listed_identities]
-    absent = sorted(listed_identities - {photograph.identity for photograph in test})
-    both = sorted(listed_identities & {photograph.identity for photograph in train})
+    test = [file for file in _placed(test_paths) if file.identity in listed_identities]
+    absent = sorted(listed_identities - {file.identity for file in test})
+    both = sorted(listed_identities & {file.identity for file in train})
     problems += more
     problems += listing.shorten(
         [
@@ -161,11 +161,11 @@ def read_splits(
     return {"train": sorted(train), "test": sorted(test)}, problems
 
 
-def _placed(paths: Iterable[str]) -> Iterator[Photograph]:
+def _placed(paths: Iterable[str]) -> Iterator[ImageFile]:
     for path in paths:
         match path.split("/"):
             case [top, camera, folder, _] if camera in CAMERAS and folder.isdecimal():
-                yield Photograph(path, f"{int(folder):04d}", camera.removeprefix("cam"), _TEST_TOPS[top])
+                yield ImageFile(path, f"{int(folder):04d}", camera.removeprefix("cam"), _TEST_TOPS[top])
 
 
 def _camera(path: str) -> str:

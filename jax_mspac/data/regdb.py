@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jax_mspac import matlab
-from jax_mspac.data import checks, listing, schema
-from jax_mspac.data.photographs import (
+from jax_mspac.data import checks, listing, matlab, schema
+from jax_mspac.data.image_files import (
     COPY_AGAIN,
     Entry,
     FoundConfig,
-    Photograph,
+    ImageFile,
     examples,
     find_root,
     label_problems,
@@ -70,7 +69,7 @@ class RegDBConfig(FoundConfig):
     """What `build` found in one copy of the set, for one trial."""
 
     trial: int
-    splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
+    splits: dict[str, list[ImageFile]] = dataclasses.field(repr=False)
 
 
 class Regdb(tfds.core.GeneratorBasedBuilder):
@@ -100,11 +99,11 @@ class Regdb(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        checks.check(config, [p for photographs in config.splits.values() for p in photographs], layout=_LAYOUT)
-        return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
+        checks.check(config, [p for files in config.splits.values() for p in files], layout=_LAYOUT)
+        return {split: self._generate_examples(files) for split, files in config.splits.items()}
 
-    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config, photographs)
+    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples(self.builder_config, files)
 
 
 def build(
@@ -152,7 +151,7 @@ def build(
     return Regdb(config=config, data_dir=data_dir)
 
 
-def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
+def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[ImageFile]], list[str]]:
     """Reads the splits of one trial, from idx or from RegDB_split.mat.
 
     Args:
@@ -161,7 +160,7 @@ def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
       paths: all images, relative to `root`.
 
     Returns:
-      Split -> its photographs, sorted by path; and one line per problem.
+      Split -> its files, sorted by path; and one line per problem.
     """
     if (root / "idx").is_dir():
         splits, problems = _read_lists(root, trial, paths)
@@ -179,7 +178,7 @@ def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
     )
 
 
-def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
+def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[ImageFile]], list[str]]:
     splits, problems = {}, []
     for split in SPLITS:
         entries = {}
@@ -198,8 +197,8 @@ def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
     return splits, problems
 
 
-def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[Photograph]], list[str]]:
-    splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
+def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[ImageFile]], list[str]]:
+    splits: dict[str, list[ImageFile]] = {split: [] for split in SPLITS}
     try:
         arrays = matlab.load(root / _MATLAB)
     except (OSError, ValueError) as error:
@@ -237,8 +236,8 @@ def _is_table_of_numbers(rows: np.ndarray) -> bool:
     return bool(np.isin(rows, range(1, 10_000)).all()) and all(len(set(row)) == len(row) for row in rows.tolist())
 
 
-def _photograph(top: str, entry: Entry) -> Photograph:
-    return Photograph(entry.path, entry.identity, str(list(TOPS).index(top) + 1), TOPS[top])
+def _photograph(top: str, entry: Entry) -> ImageFile:
+    return ImageFile(entry.path, entry.identity, str(list(TOPS).index(top) + 1), TOPS[top])
 
 
 def _list_name(split: str, top: str, trial: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from jax_mspac.data import listing
-from jax_mspac.data.photographs import Photograph
+from jax_mspac.data.image_files import ImageFile
 from jax_mspac.errors import UserError
 
 _MIN_IDENTITIES = 2  # of a split: with a single person there is nobody to confuse
@@ -15,7 +15,7 @@ _MIN_IDENTITIES = 2  # of a split: with a single person there is nobody to confu
 def check_options(
     *, test_identities: str, test_fraction: float, val_fraction: float, folds: int = 0, fold: int = 0
 ) -> None:
-    """Checks what can be checked without the photographs; the arguments are those of `folder.build`.
+    """Checks what can be checked without the files; the arguments are those of `folder.build`.
 
     Raises:
       UserError: an option is out of range, or two exclude each other.
@@ -43,7 +43,7 @@ def check_options(
 
 
 def split_identities(
-    photographs: Iterable[Photograph],
+    files: Iterable[ImageFile],
     *,
     test_names: Collection[str] | None,
     test_fraction: float,
@@ -55,7 +55,7 @@ def split_identities(
     """Assigns every identity to a split; one with images of one modality only can be nowhere but in train.
 
     Args:
-      photographs: all photographs.
+      files: all files.
       test_names: the test identities, or None to draw them.
       test_fraction: share drawn for test, of the identities with both modalities; unused with `folds`.
       val_fraction: share drawn for val, of the same, less `test_names` or the fold.
@@ -67,8 +67,8 @@ def split_identities(
       Split -> its identities, without splits that have no share; and one line per problem.
     """
     seen = collections.defaultdict(set)
-    for photograph in photographs:
-        seen[photograph.identity].add(photograph.modality)
+    for file in files:
+        seen[file.identity].add(file.modality)
     chosen = frozenset(test_names or ())
     both = {identity for identity, modalities in seen.items() if len(modalities) == 2}
     drawn = np.random.default_rng(seed).permutation(sorted(both - chosen)).tolist()

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jax_mspac import matlab
-from jax_mspac.data import checks, listing, schema
+from jax_mspac.data import checks, listing, matlab, schema
+from jax_mspac.data.image_files import COPY_AGAIN, FoundConfig, ImageFile, examples, find_root
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.photographs import COPY_AGAIN, FoundConfig, Photograph, examples, find_root
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
 
@@ -69,7 +68,7 @@ EXPECTED_COUNTS = {
 class SysuMm01Config(FoundConfig):
     """What `build` found in one copy of the set."""
 
-    splits: dict[str, list[Photograph]] = dataclasses.field(repr=False)
+    splits: dict[str, list[ImageFile]] = dataclasses.field(repr=False)
 
 
 class SysuMm01(tfds.core.GeneratorBasedBuilder):
@@ -91,11 +90,11 @@ class SysuMm01(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         config = self.builder_config
-        checks.check(config, [p for photographs in config.splits.values() for p in photographs], layout=_LAYOUT)
-        return {split: self._generate_examples(photographs) for split, photographs in config.splits.items()}
+        checks.check(config, [p for files in config.splits.values() for p in files], layout=_LAYOUT)
+        return {split: self._generate_examples(files) for split, files in config.splits.items()}
 
-    def _generate_examples(self, photographs: Iterable[Photograph]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config, photographs)
+    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
+        return examples(self.builder_config, files)
 
 
 def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -> tfds.core.DatasetBuilder:
@@ -115,12 +114,12 @@ def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -
     """
     root = find_root(source, CAMERAS, f"{_LAYOUT}. {_WHERE}")
     found = listing.walk(root, CAMERAS, depth=1)
-    photographs = [_photograph(file.path) for file in found.images if file.path.count("/") == 2]
-    if not photographs:
+    files = [_photograph(file.path) for file in found.images if file.path.count("/") == 2]
+    if not files:
         raise UserError(f"{root}: no image in {CAMERAS[0]} to {CAMERAS[-1]}. {_LAYOUT}. {_WHERE}")
     split_of, list_problems = read_splits(root)
-    splits = {split: [p for p in photographs if split_of.get(p.identity) == split] for split in SPLITS}
-    absent = sorted(split_of.keys() - {photograph.identity for photograph in photographs})
+    splits = {split: [p for p in files if split_of.get(p.identity) == split] for split in SPLITS}
+    absent = sorted(split_of.keys() - {file.identity for file in files})
     without_images = [
         f"exp/{split_of[name]}_id: identity {name} has no image in any camera; copy its folders from the original "
         "archive, or take it out of the list"
@@ -183,10 +182,10 @@ def counts(image_set: ImageSet) -> dict[str, int]:
     }
 
 
-def _photograph(path: str) -> Photograph:
+def _photograph(path: str) -> ImageFile:
     top, folder, _ = path.split("/")
     camera = CAMERAS.index(top) + 1
-    return Photograph(path, folder.zfill(4), str(camera), INFRARED if camera in INFRARED_CAMERAS else VISIBLE)
+    return ImageFile(path, folder.zfill(4), str(camera), INFRARED if camera in INFRARED_CAMERAS else VISIBLE)
 
 
 def _read_text(file: pathlib.Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""Centres of identities: means of sets of features."""
+"""Centers of identities: means of sets of features."""
 
 import jax
 import jax.numpy as jnp

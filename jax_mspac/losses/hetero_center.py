@@ -1,4 +1,4 @@
-"""Hetero-centre loss: the two modality centres of an identity, a rival of MeCen."""
+"""Hetero-center loss: the two modality centers of an identity, a rival of MeCen."""
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +14,20 @@ def hetero_center(
     *,
     margin: float = 0.1,
 ) -> jax.Array:
-    """Hetero-centre loss (Zhu et al., arXiv 1910.09830).
+    """Hetero-center loss (Zhu et al., arXiv 1910.09830).
 
     mean_y max(||c_visible,y - c_infrared,y||^2 - margin, 0) over the identities y of the batch, c the mean of an
     identity's features in one modality. The paper sums over the identities; the mean does not grow with the batch. Unit
     features are a reading of ours, as for MeCen.
 
-    The centres are of the whole batch: on several devices pass the gathered features.
+    The centers are of the whole batch: on several devices pass the gathered features.
 
     Args:
       visible: [n, D].
       visible_labels: int [n].
       infrared: [m, D].
       infrared_labels: int [m]; an identity without infrared examples does not count.
-      margin: squared distance between two centres that is free.
+      margin: squared distance between two centers that is free.
 
     Returns:
       float32 scalar.

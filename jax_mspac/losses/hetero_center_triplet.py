@@ -1,10 +1,10 @@
-"""Hetero-centre triplet loss: batch-hard triplets of the centres of each identity and modality."""
+"""Hetero-center triplet loss: batch-hard triplets of the centers of each identity and modality."""
 
 import jax
 import jax.numpy as jnp
 
+from jax_mspac.kernels.convolution import largest
 from jax_mspac.losses import centers, distances
-from jax_mspac.ops import largest
 
 
 def hetero_center_triplet(
@@ -15,13 +15,13 @@ def hetero_center_triplet(
     *,
     margin: float = 0.3,
 ) -> jax.Array:
-    """Hetero-centre triplet loss (Liu et al., arXiv 2008.06223).
+    """Hetero-center triplet loss (Liu et al., arXiv 2008.06223).
 
-    mean_c max(margin + d(c, p) - min_n d(c, n), 0) over the centres c of all identities in both modalities, d the
-    Euclidean distance. p is the centre of the same identity in the other modality, n a centre of another identity in
-    either modality. A centre without p still pushes the others away; without n, it contributes 0 to the mean.
+    mean_c max(margin + d(c, p) - min_n d(c, n), 0) over the centers c of all identities in both modalities, d the
+    Euclidean distance. p is the center of the same identity in the other modality, n a center of another identity in
+    either modality. A center without p still pushes the others away; without n, it contributes 0 to the mean.
 
-    The centres are of the whole batch: on several devices pass the gathered features.
+    The centers are of the whole batch: on several devices pass the gathered features.
 
     Args:
       visible: [n, D].
@@ -34,7 +34,7 @@ def hetero_center_triplet(
       float32 scalar.
     """
     own = [labels[:, None] == labels[None, :] for labels in (visible_labels, infrared_labels)]
-    # One row per example, so that shapes are static: all examples of an identity and modality have the same centre.
+    # One row per example, so that shapes are static: all examples of an identity and modality have the same center.
     center = jnp.concatenate(
         [centers.means(own[0], distances.bounded(visible)), centers.means(own[1], distances.bounded(infrared))]
     )
@@ -45,6 +45,6 @@ def hetero_center_triplet(
     negative = -largest(jnp.where(same, -jnp.inf, -distance), axis=1)
     has_negative = jnp.any(~same, axis=1)
     loss = jnp.maximum(margin + positive - jnp.where(has_negative, negative, 0.0), 0.0)
-    # Each centre counts once, however many examples it has.
+    # Each center counts once, however many examples it has.
     weight = 1.0 / jnp.concatenate([jnp.sum(member, axis=1) for member in own])
     return jnp.sum(weight * jnp.where(has_negative, loss, 0.0)) / jnp.sum(weight)

@@ -20,6 +20,6 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
       float32 scalar.
     """
     log_probabilities = jax.nn.log_softmax(distances.bounded(logits), axis=1)
-    labelled = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
+    labeled = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
     uniform = jnp.mean(log_probabilities, axis=1)
-    return -jnp.mean((1.0 - label_smoothing) * labelled + label_smoothing * uniform)
+    return -jnp.mean((1.0 - label_smoothing) * labeled + label_smoothing * uniform)

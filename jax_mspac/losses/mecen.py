@@ -1,4 +1,4 @@
-"""MeCen, the marginal exponential centre loss."""
+"""MeCen, the marginal exponential center loss."""
 
 import math
 
@@ -23,7 +23,7 @@ def mecen(
     normalize: bool = True,
     max_exponent: float = 2.0,
 ) -> jax.Array:
-    """Marginal exponential centre loss of the talk slides of the paper, arXiv 2012.06843.
+    """Marginal exponential center loss of the talk slides of the paper, arXiv 2012.06843.
 
     With d_i = ||x_i - c_{y_i}||^2 and the hinge h_i = max(d_i - margin, 0), the slides give
 

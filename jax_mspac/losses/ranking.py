@@ -59,9 +59,9 @@ def center_constrained(
     *,
     margin: float = 0.5,
 ) -> jax.Array:
-    """Bi-directional centre-constrained top-ranking loss, eBDTR (Ye et al., TIFS 2020), in a reading of ours.
+    """Bi-directional center-constrained top-ranking loss, eBDTR (Ye et al., TIFS 2020), in a reading of ours.
 
-    The paper's abstract says that it merges the two constraints of BDTR into one formula by means of a centre; the
+    The paper's abstract says that it merges the two constraints of BDTR into one formula by means of a center; the
     formula is not public. In our reading an anchor a costs
 
         max(margin + d(a, p) - d(c, n), 0)

@@ -9,8 +9,8 @@ to the mean over all anchors.
 import jax
 import jax.numpy as jnp
 
+from jax_mspac.kernels.convolution import largest
 from jax_mspac.losses import distances
-from jax_mspac.ops import largest
 
 
 def batch_hard(
@@ -52,7 +52,7 @@ def weighted_regularized(
     *,
     squared: bool = False,
 ) -> jax.Array:
-    """Weighted regularised triplet loss of AGW (Ye et al., arXiv 2001.04193).
+    """Weighted regularized triplet loss of AGW (Ye et al., arXiv 2001.04193).
 
     mean_a log(1 + exp(sum_p w_p d(a, p) - sum_n v_n d(a, n))) with w = softmax(d(a, p)) over the positives and
     v = softmax(-d(a, n)) over the negatives. The weights carry gradients, too.
@@ -90,6 +90,6 @@ def _pairs(
 
 def _softmax_mean(values: jax.Array, logits: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of the values in the mask over axis 1, weighted by the softmax of their logits; 0 for an empty mask."""
-    # A finite floor, not -inf: the softmax of a row of -inf is NaN.
+    # A finite baseline, not -inf: the softmax of a row of -inf is NaN.
     weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min), axis=1)
     return jnp.sum(weights * values, axis=1, where=mask)

@@ -1,4 +1,4 @@
-"""AGW (Ye et al., arXiv 2001.04193): own stems, non-local blocks, GeM, BNNeck, weighted regularised triplet loss.
+"""AGW (Ye et al., arXiv 2001.04193): own stems, non-local blocks, GeM, BNNeck, weighted regularized triplet loss.
 
 GeM's exponent is learned here and 3 in the original.
 """

@@ -23,7 +23,7 @@ class State:
     Attributes:
       step: int32 scalar, the number of updates done.
       variables: what embedding needs, {"params": ..., "batch_stats": ...}. Evaluation restores this alone.
-      training: what only training needs: heads, centres, optimizer states, further networks.
+      training: what only training needs: heads, centers, optimizer states, further networks.
     """
 
     step: jax.Array

@@ -10,7 +10,7 @@ SYSTEM = System(
         **agw.SETTINGS,
         "loss.weighted_regularized.squared": True,
         "augment.erasing": 0.5,
-        "augment.exchanged_view": True,
+        "augment.channel_augmentation": True,
         "eval.flip": True,
     },
     images=(4, 4),

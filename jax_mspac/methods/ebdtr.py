@@ -1,4 +1,4 @@
-"""eBDTR (Ye et al., TIFS 2020): BDTR with a centre-constrained ranking loss, whose formula is our reading.
+"""eBDTR (Ye et al., TIFS 2020): BDTR with a center-constrained ranking loss, whose formula is our reading.
 
 Its recipe is not public; BDTR's is taken.
 """

@@ -1,4 +1,4 @@
-"""Hand-crafted descriptors with a learnt metric: HOG or LOMO with KISSME, LFDA, CCA or CRAFT. Nothing is trained.
+"""Hand-crafted descriptors with a learned metric: HOG or LOMO with KISSME, LFDA, CCA or CRAFT. Nothing is trained.
 
 All are compared by cosine, as everything here is; the originals of KISSME, LFDA and CRAFT by Euclidean distance.
 """
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac.handcrafted import FEATURES
+from jax_mspac.classical import FEATURES
 from jax_mspac.methods import metric
 from jax_mspac.methods.base import Batch, Metrics, State, System
 from jax_mspac.modalities import MODALITIES

@@ -1,4 +1,4 @@
-"""Hetero-centre loss (Zhu et al., arXiv 1910.09830): two networks, six stripes, identity and hetero-centre loss.
+"""Hetero-center loss (Zhu et al., arXiv 1910.09830): two networks, six stripes, identity and hetero-center loss.
 
 The original adds up the losses of its four identities and six stripes, ours are means: weight 2 is its 0.5.
 """
@@ -7,7 +7,7 @@ from jax_mspac.methods import learned
 from jax_mspac.methods.base import System
 
 SYSTEM = System(
-    title="Hetero-centre",
+    title="Hetero-center",
     build=learned.build,
     settings={
         **learned.IDENTITY_ALONE,

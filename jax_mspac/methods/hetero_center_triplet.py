@@ -1,4 +1,4 @@
-"""Hetero-centre triplet loss (Liu et al., arXiv 2008.06223): shared from layer 2 on, six GeM stripes.
+"""Hetero-center triplet loss (Liu et al., arXiv 2008.06223): shared from layer 2 on, six GeM stripes.
 
 The original adds up the identity losses of its stripes, ours is their mean: so the other losses weigh a sixth.
 """
@@ -7,7 +7,7 @@ from jax_mspac.methods import learned
 from jax_mspac.methods.base import System
 
 SYSTEM = System(
-    title="Hetero-centre triplet",
+    title="Hetero-center triplet",
     build=learned.build,
     settings={
         **learned.IDENTITY_ALONE,

@@ -10,14 +10,16 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jax_mspac import augmentation, optimizers, parallel, pretrained
 from jax_mspac.losses import distances
+from jax_mspac.methods import augmentation, optimizers
 from jax_mspac.methods.base import GRADIENT_NORM, Batch, Metrics, State
 from jax_mspac.methods.terms import LOSSES, Examples, Loss, identity
 from jax_mspac.modalities import MODALITIES, VISIBLE
+from jax_mspac.models import pretrained
 from jax_mspac.models.attention import CascadedPartAttention, check_partition
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
+from jax_mspac.runtime import parallel
 
 PyTree = Any
 
@@ -34,7 +36,7 @@ SGD = {
     "optimizer.weight_decay": 5e-4,
     "optimizer.clip_norm": 0.0,
     "augment.channel_exchange": 0.0,
-    "augment.random_grey": 0.0,
+    "augment.random_gray": 0.0,
     "augment.erasing": 0.0,
 }
 ZERO_PADDING_RECIPE = {**SGD, "optimizer.learning_rate": 0.001, "optimizer.backbone_factor": 1.0}
@@ -60,14 +62,14 @@ class Learned:
 
     Attributes:
       embedder: the network that is matched at test.
-      num_identities: classes of the identity loss, and centres.
+      num_identities: classes of the identity loss, and centers.
       image_size: (height, width) in pixels.
       augmentation: of the training images.
-      exchanged_view: whether each visible image is shown a second time, with one channel in all three (CAJ).
+      channel_augmentation: whether each visible image is shown a second time, with one channel in all three (CAJ).
       identity_feature: "before_neck" or "after_neck", what the identity loss classifies.
       label_smoothing: of the identity loss.
       losses: name -> the losses that are used beside the identity loss.
-      project_centers: whether the centres are made unit after each step, too.
+      project_centers: whether the centers are made unit after each step, too.
       recipe: of the optimizer; groups are "backbone", "heads" (all other layers) and "centers".
       steps: length of the run, for the schedule.
       seed: of the augmentation.
@@ -77,7 +79,7 @@ class Learned:
     num_identities: int
     image_size: tuple[int, int]
     augmentation: augmentation.Augmentation
-    exchanged_view: bool
+    channel_augmentation: bool
     identity_feature: str
     label_smoothing: float
     losses: Mapping[str, Loss]
@@ -156,7 +158,7 @@ class Learned:
         keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in MODALITIES}
         images = {m: augmented(m, keys[m], self.augmentation) for m in MODALITIES}
         labels = {m: batch[m]["label"] for m in MODALITIES}
-        if self.exchanged_view:
+        if self.channel_augmentation:
             second = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys[VISIBLE], len(MODALITIES))
             exchanged = augmented(VISIBLE, second, dataclasses.replace(self.augmentation, channel_exchange=1.0))
             images[VISIBLE] = jnp.concatenate([images[VISIBLE], exchanged])
@@ -205,7 +207,7 @@ def build(config: ConfigDict, *, num_identities: int) -> Learned:
     """
     model, loss, recipe = config.model, config.loss, config.optimizer
     augment = config.augment.to_dict()
-    exchanged_view = augment.pop("exchanged_view")
+    channel_augmentation = augment.pop("channel_augmentation")
     losses = {name: kind(**loss[name]) for name, kind in LOSSES.items() if loss[name].weight > 0}
     stripes = model.stripes if loss.identity == "part" else 0
     check_partition(config.data.height, stride=16 * model.last_stride, parts=(*model.parts, stripes or 1))
@@ -229,7 +231,7 @@ def build(config: ConfigDict, *, num_identities: int) -> Learned:
         num_identities=num_identities,
         image_size=(config.data.height, config.data.width),
         augmentation=augmentation.Augmentation(**augment),
-        exchanged_view=exchanged_view,
+        channel_augmentation=channel_augmentation,
         identity_feature=loss.identity_feature,
         label_smoothing=loss.label_smoothing,
         losses=losses,

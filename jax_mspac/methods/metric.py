@@ -1,4 +1,4 @@
-"""A learnt metric at the end of a method: its settings, and its projection as a part of the variables."""
+"""A learned metric at the end of a method: its settings, and its projection as a part of the variables."""
 
 import dataclasses
 
@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac.metric_learning import METRICS
-from jax_mspac.metric_learning.base import Projection, project
+from jax_mspac.classical import METRICS
+from jax_mspac.classical.projections import Projection, project
 
 # Names of features: what the metric is fitted to, and what comes out of it.
 SOURCE = "source"

@@ -8,10 +8,10 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
-from jax_mspac import parallel
 from jax_mspac.losses import contrastive, hetero_center, hetero_center_triplet, mecen, ranking, triplet
 from jax_mspac.losses.identity import cross_entropy
 from jax_mspac.models.embedder import flatten_parts
+from jax_mspac.runtime import parallel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def identity(examples: Examples, *, label_smoothing: float) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class Mecen:
-    """The centre loss: see `losses.mecen`.
+    """The center loss: see `losses.mecen`.
 
     Attributes:
       weight: of the loss; 0 for none, as for all losses.
@@ -95,7 +95,7 @@ class Mecen:
 
 @dataclasses.dataclass(frozen=True)
 class HeteroCenter:
-    """The hetero-centre loss on the feature after the neck: see `losses.hetero_center`."""
+    """The hetero-center loss on the feature after the neck: see `losses.hetero_center`."""
 
     weight: float
     margin: float
@@ -117,7 +117,7 @@ class BatchHard:
 
 @dataclasses.dataclass(frozen=True)
 class WeightedRegularized:
-    """The weighted regularised triplet loss on the feature before the neck: see `losses.triplet`."""
+    """The weighted regularized triplet loss on the feature before the neck: see `losses.triplet`."""
 
     weight: float
     squared: bool
@@ -129,7 +129,7 @@ class WeightedRegularized:
 
 @dataclasses.dataclass(frozen=True)
 class HeteroCenterTriplet:
-    """The triplet loss of modality centres on the feature before the neck: see `losses.hetero_center_triplet`.
+    """The triplet loss of modality centers on the feature before the neck: see `losses.hetero_center_triplet`.
 
     Attributes:
       weight: of the loss.

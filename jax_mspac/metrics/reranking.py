@@ -16,7 +16,7 @@ from scipy import sparse
 
 from jax_mspac.metrics.retrieval import Distances
 
-# Images whose neighbours are sorted at a time: bounds the memory beside the distances.
+# Images whose neighbors are sorted at a time: bounds the memory beside the distances.
 BLOCK = 256
 
 
@@ -45,8 +45,8 @@ def k_reciprocal(
     Args:
       query: float [Q, D].
       gallery: float [G, D].
-      k1: neighbours that may be reciprocal.
-      k2: neighbours to average the encoding over; 1: no average.
+      k1: neighbors that may be reciprocal.
+      k2: neighbors to average the encoding over; 1: no average.
       original_weight: lambda of the paper.
 
     Returns:
@@ -75,7 +75,7 @@ def k_reciprocal(
 def gallery_affinity(
     query: np.ndarray, gallery: np.ndarray, *, k: int = 6, temperature: float = 0.2, original_weight: float = 0.5
 ) -> np.ndarray:
-    """Similarities averaged over each gallery image's neighbours in the gallery.
+    """Similarities averaged over each gallery image's neighbors in the gallery.
 
     Images of one modality compare more reliably than images of two, so a query is compared with a gallery image by way
     of the gallery images that are like it. With c the cosine and N(g) the k nearest gallery images of g, itself
@@ -94,7 +94,7 @@ def gallery_affinity(
       query: float [Q, D].
       gallery: float [G, D].
       k: gallery images to average over; 1: the cosine distance itself.
-      temperature: the smaller, the more an image counts above its neighbours.
+      temperature: the smaller, the more an image counts above its neighbors.
       original_weight: share of the cosine itself, in [0, 1].
 
     Returns:
@@ -179,7 +179,7 @@ def _members(sets: np.ndarray) -> sparse.csr_array:
 
 
 def _reciprocal(nearest: np.ndarray) -> sparse.csr_array:
-    """The neighbours int64 [N, k] that have the image among theirs, as the rows of a matrix of ones."""
+    """The neighbors int64 [N, k] that have the image among theirs, as the rows of a matrix of ones."""
     members = _members(nearest)
     return members.multiply(members.T).tocsr()
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jax_mspac.errors import UserError
+from jax_mspac.kernels.convolution import largest
 from jax_mspac.models.layers import Conv
-from jax_mspac.ops import largest
 
 FORMS = ("mask", "literal")
 

@@ -23,10 +23,10 @@ def flatten_parts(features: jax.Array) -> jax.Array:
 
 
 class Embedder(nn.Module):
-    """Backbone, part attention in a cascade, pooling, an optional linear layer and a batch normalisation neck.
+    """Backbone, part attention in a cascade, pooling, an optional linear layer and a batch normalization neck.
 
     The neck is BNNeck (Luo et al., arXiv 1903.07071): its bias stays zero. The number of parts P is 1, or `stripes`.
-    That the `part` identity loss sees the final map in equal stripes, each pooled and normalised on its own, is our
+    That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
     reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
 
     Attributes:
@@ -39,7 +39,7 @@ class Embedder(nn.Module):
         again); None keeps the backbone's channels.
       stripes: 0 for one global feature, n > 0 for one feature per stripe.
       dtype: dtype of the computation up to pooling; features are float32.
-      axis_name: mapped axis for synchronised batch normalisation while training.
+      axis_name: mapped axis for synchronized batch normalization while training.
     """
 
     backbone: str = "resnet50"
@@ -62,8 +62,8 @@ class Embedder(nn.Module):
         """Embeds images of one modality or both.
 
         Args:
-          images: modality -> normalised float images [n, H, W, 3]. `init` needs both modalities.
-          train: whether batch normalisation uses and updates the statistics of the batch.
+          images: modality -> normalized float images [n, H, W, 3]. `init` needs both modalities.
+          train: whether batch normalization uses and updates the statistics of the batch.
 
         Returns:
           "before_neck" and "after_neck", float32 [N, P, D] each; visible images before infrared ones.
@@ -102,7 +102,7 @@ class Embedder(nn.Module):
         if self.embedding_dim is not None:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
             features = jnp.stack([layer(features[:, i]) for i, layer in enumerate(layers)], axis=1)
-        # One normalisation of all P * D features is a neck per part. Pooled features lie far from zero, hence the
+        # One normalization of all P * D features is a neck per part. Pooled features lie far from zero, hence the
         # two-pass variance; they are few.
         neck = BatchNorm(train=train, axis_name=self.axis_name, use_bias=False, use_fast_variance=False, name="neck")
         normalized = neck(flatten_parts(features)).reshape(features.shape)

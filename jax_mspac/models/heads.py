@@ -12,11 +12,11 @@ def unit_rows(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.
 
 
 class Heads(nn.Module):
-    """A linear classifier without bias for each part, and the centres of the classes.
+    """A linear classifier without bias for each part, and the centers of the classes.
 
     Attributes:
       num_classes: number of identities C.
-      centers: whether there are centres.
+      centers: whether there are centers.
     """
 
     num_classes: int
@@ -31,7 +31,7 @@ class Heads(nn.Module):
 
         Returns:
           "logits", float32 [N, P, C], and with `centers` the parameter "centers", float32 [C, P * D]. The rows of
-          the centres are unit at initialisation; whoever trains them keeps them so.
+          the centers are unit at initialization; whoever trains them keeps them so.
         """
         _, parts, dim = features.shape
         classifier = self.param("classifier", nn.initializers.normal(0.001), (parts, dim, self.num_classes))

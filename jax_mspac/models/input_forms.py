@@ -12,18 +12,18 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def zero_padded(images: jax.Array, *, modality: str) -> jax.Array:
-    """Deep zero-padding (Wu et al., ICCV 2017): visible images become [grey, 0], infrared ones [0, grey].
+    """Deep zero-padding (Wu et al., ICCV 2017): visible images become [gray, 0], infrared ones [0, gray].
 
-    Grey is the luma of the normalised channels. That is an affine function of R, G and B as well, whose mean is zero
-    again, and so the mean colour, which fills padding and erased rectangles, stays zero in both channels.
+    Gray is the luma of the normalized channels. That is an affine function of R, G and B as well, whose mean is zero
+    again, and so the mean color, which fills padding and erased rectangles, stays zero in both channels.
 
     Args:
-      images: normalised float images [n, H, W, 3].
+      images: normalized float images [n, H, W, 3].
       modality: of all images.
 
     Returns:
       [n, H, W, 2] in the dtype of the images.
     """
-    grey = sum(weight * images[..., c] for c, weight in enumerate(LUMA.tolist()))
-    zero = jnp.zeros_like(grey)
-    return jnp.stack([grey, zero] if modality == VISIBLE else [zero, grey], axis=-1)
+    gray = sum(weight * images[..., c] for c, weight in enumerate(LUMA.tolist()))
+    zero = jnp.zeros_like(gray)
+    return jnp.stack([gray, zero] if modality == VISIBLE else [zero, gray], axis=-1)

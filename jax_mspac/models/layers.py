@@ -1,4 +1,4 @@
-"""Convolution and batch normalisation with the conventions of the whole project."""
+"""Convolution and batch normalization with the conventions of the whole project."""
 
 import functools
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jax_mspac import ops
+from jax_mspac.kernels import convolution
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5
 
@@ -36,17 +36,19 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", he_normal, shape, jnp.float32)
-        return ops.conv(x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides, padding=self.padding)
+        return convolution.conv(
+            x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides, padding=self.padding
+        )
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation over all axes but the last, with torch's momentum (0.1 there is 0.9 here) and epsilon.
+    """Batch normalization over all axes but the last, with torch's momentum (0.1 there is 0.9 here) and epsilon.
 
     Parameters and statistics are float32 whatever comes in. The running variance is the biased one (torch keeps the
     unbiased one).
 
     Attributes:
-      train: whether to normalise by the statistics of the batch and to update the running ones.
+      train: whether to normalize by the statistics of the batch and to update the running ones.
       axis_name: mapped axis over whose devices the statistics are taken, or None; used only with `train`.
       use_bias: whether there is a learned bias.
       use_fast_variance: E[x^2] - E[x]^2 in one pass over x. Good for convolutions, whose mean is of the order of their
@@ -85,7 +87,7 @@ def _affine(x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bia
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def _normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None, fast: bool):
-    """The normalised batch, its mean and its variance; the last two have no gradient.
+    """The normalized batch, its mean and its variance; the last two have no gradient.
 
     The gradient written out (Ioffe and Szegedy, arXiv 1502.03167, section 3) needs x alone of what is as large as x.
     Derived automatically it keeps x - mean as well, which costs a pass over the memory.

@@ -15,11 +15,11 @@ class NonLocalBlock(nn.Module):
 
         x + BatchNorm(W (1/N theta(x) phi(x)^T g(x)))
 
-    without a softmax. The scale of the normalisation starts at zero, so that the block starts as the identity. AGW's W
-    has a bias, which the normalisation takes out again; here it has none.
+    without a softmax. The scale of the normalization starts at zero, so that the block starts as the identity. AGW's W
+    has a bias, which the normalization takes out again; here it has none.
 
     Attributes:
-      norm: makes the normalisation, see `layers.BatchNorm`.
+      norm: makes the normalization, see `layers.BatchNorm`.
       dtype: dtype of the computation; parameters are float32.
     """
 

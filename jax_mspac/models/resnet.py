@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac import ops
 from jax_mspac.errors import UserError
+from jax_mspac.kernels import convolution
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.nonlocal_block import NonLocalBlock
@@ -95,7 +95,7 @@ class Stages(nn.Module):
         for stage in self.stages:
             if stage == 0:
                 x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
-                x = ops.max_pool(nn.relu(norm(name="bn1")(x)), window=3, stride=2, padding=1)
+                x = convolution.max_pool(nn.relu(norm(name="bn1")(x)), window=3, stride=2, padding=1)
                 continue
             strides, depth = (1, 2, 2, self.last_stride)[stage - 1], depths[stage - 1]
             for i in range(depth):
@@ -117,7 +117,7 @@ class ResNet(nn.Module):
     The structure is torchvision's (He et al., arXiv 1512.03385, with the stride in the 3x3 convolution). Parameters are
     named MODALITY/... for a modality's own stages and shared/... for the rest, with torchvision's names below, for
     example visible/conv1 and shared/layer3_1/conv2, and nonlocal3_1 for the non-local block after layer3_1. Both
-    modalities pass the shared stages in one batch, so that its normalisation statistics mix them.
+    modalities pass the shared stages in one batch, so that its normalization statistics mix them.
 
     Attributes:
       architecture: "resnet18", "resnet34" or "resnet50".
@@ -128,7 +128,7 @@ class ResNet(nn.Module):
       nonlocal_blocks: whether a `NonLocalBlock` follows each block of the second half of layers 2 and 3. Of ResNet-50
         these are the last 2 and 3 blocks, as in AGW; ResNet-34 has as many, ResNet-18 one in each layer.
       dtype: dtype of the computation; parameters and statistics are float32.
-      axis_name: mapped axis for synchronised batch normalisation while training.
+      axis_name: mapped axis for synchronized batch normalization while training.
     """
 
     architecture: str = "resnet50"
@@ -144,8 +144,8 @@ class ResNet(nn.Module):
         """Feature maps of the images of one modality or both.
 
         Args:
-          images: modality -> normalised float images [n, H, W, channels]. `init` needs both modalities.
-          train: whether batch normalisation uses and updates the statistics of the batch.
+          images: modality -> normalized float images [n, H, W, channels]. `init` needs both modalities.
+          train: whether batch normalization uses and updates the statistics of the batch.
 
         Returns:
           [N, h, w, C] in `dtype`: the visible images' maps before the infrared ones'.

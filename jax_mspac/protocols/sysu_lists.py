@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 
-from jax_mspac import matlab
+from jax_mspac.data import matlab
 from jax_mspac.errors import UserError
 
 CAMERAS = 6

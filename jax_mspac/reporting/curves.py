@@ -42,7 +42,7 @@ def figure(this: Curves, other: Curves | None = None) -> Figure:
     for ax, name in zip(axes, names, strict=False):
         for curves, color, line, _ in runs:
             if name.endswith("/"):
-                _draw_scores(ax, curves, name, color, line, labelled=curves is this)
+                _draw_scores(ax, curves, name, color, line, labeled=curves is this)
             elif name in curves:
                 _draw(ax, curves[name], color=color, linestyle=line)
         if name.endswith("/"):
@@ -63,14 +63,14 @@ def _draw(ax: Axes, curve: dict[int, float], **options) -> None:
     ax.plot(steps, [curve[step] for step in steps], **options)
 
 
-def _draw_scores(ax: Axes, curves: Curves, split: str, color: str, line: str, *, labelled: bool) -> None:
-    """Rank-1 and mAP of a split in percent, labelled at their ends."""
+def _draw_scores(ax: Axes, curves: Curves, split: str, color: str, line: str, *, labeled: bool) -> None:
+    """Rank-1 and mAP of a split in percent, labeled at their ends."""
     for score, marker in (("rank1", "o"), ("mAP", "s")):
         curve = {step: 100 * value for step, value in curves.get(split + score, {}).items()}
         if not curve:
             continue
         _draw(ax, curve, color=color, linestyle=line, marker=marker, markersize=3.5)
         last = max(curve)
-        if labelled and np.isfinite(curve[last]):
+        if labeled and np.isfinite(curve[last]):
             label = "rank-1" if score == "rank1" else score
             ax.annotate(label, (last, curve[last]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=7)

@@ -1,4 +1,4 @@
-"""Test images in two dimensions: colour and number tell the identity, shape the modality."""
+"""Test images in two dimensions: color and number tell the identity, shape the modality."""
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,7 @@ from jax_mspac.reporting import style
 # Points and identities beyond these make the map slow, and no easier to read.
 MAX_POINTS = 600
 MAX_IDENTITIES = len(style.CATEGORIES)
-# Fewer points have no neighbourhoods to preserve.
+# Fewer points have no neighborhoods to preserve.
 MIN_POINTS = 6
 _MARKERS = ("o", "^")
 

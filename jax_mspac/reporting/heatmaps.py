@@ -16,7 +16,7 @@ from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import style
 
 _COLORMAP = "inferno"
-# Of the heat map over the grey image.
+# Of the heat map over the gray image.
 _OPACITY = 0.6
 _CHANNELS = "viridis"
 
@@ -141,7 +141,7 @@ def channel_figure(this: Attention, modalities: np.ndarray) -> Figure:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map over the grey image.
+    """A heat map over the gray image.
 
     Args:
       image: uint8 [H, W, 3].
@@ -153,8 +153,8 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     heat = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
     colors = matplotlib.colormaps[_COLORMAP](np.clip(heat, 0, 1))[..., :3] * 255
-    grey = image.mean(axis=-1, keepdims=True)
-    return np.rint(_OPACITY * colors + (1 - _OPACITY) * grey).astype(np.uint8)
+    gray = image.mean(axis=-1, keepdims=True)
+    return np.rint(_OPACITY * colors + (1 - _OPACITY) * gray).astype(np.uint8)
 
 
 def _each_scaled(maps: np.ndarray) -> np.ndarray:

@@ -49,7 +49,7 @@ def mean(histogram: np.ndarray) -> float:
 
 
 def overlap(positive: np.ndarray, negative: np.ndarray) -> float:
-    """The area that two normalised histograms share: 0 if apart, 1 if equal; NaN if one is empty."""
+    """The area that two normalized histograms share: 0 if apart, 1 if equal; NaN if one is empty."""
     if not positive.sum() or not negative.sum():
         return float("nan")
     return float(np.minimum(positive / positive.sum(), negative / negative.sum()).sum())

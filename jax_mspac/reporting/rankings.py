@@ -133,7 +133,7 @@ def places(found: Search, query: int, *, top: int = 10) -> list[Place]:
 def strip(query: np.ndarray, images: Sequence[np.ndarray], shown: Sequence[Place]) -> Image.Image:
     """The query and what it found, in cells of equal width.
 
-    A match has a green frame and a tick, any other image a red frame and a cross; an excluded image is grey and pale,
+    A match has a green frame and a tick, any other image a red frame and a cross; an excluded image is gray and pale,
     with a dashed frame and no mark.
 
     Args:
@@ -166,13 +166,13 @@ def _frame(cell: int) -> tuple[int, int, int, int]:
 
 
 def _paste(sheet: Image.Image, image: np.ndarray, cell: int) -> None:
-    """Fits an image of any shape into its frame, on grey."""
+    """Fits an image of any shape into its frame, on gray."""
     left, top, *_ = _frame(cell)
     sheet.paste(ImageOps.pad(Image.fromarray(image), _IMAGE, color="#d8d8d8"), (left + _FRAME, top + _FRAME))
 
 
 def _badge(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], color: str) -> tuple[int, int]:
-    """A disc on the lower edge of the frame; returns its centre."""
+    """A disc on the lower edge of the frame; returns its center."""
     x, y = (frame[0] + frame[2]) // 2, frame[3] + 4
     draw.ellipse((x - 14, y - 14, x + 14, y + 14), fill=color, outline="white", width=3)
     return x, y

@@ -5,8 +5,8 @@ import json
 import pathlib
 from typing import Any
 
-from jax_mspac.progress import METRICS_FILE
-from jax_mspac.results import JSON_FILE, SCORES
+from jax_mspac.runs.logging import METRICS_FILE
+from jax_mspac.runs.results import JSON_FILE, SCORES
 
 VERSIONS_FILE = "versions.json"
 
@@ -85,6 +85,6 @@ def _whole(results: dict[str, Any]) -> bool:
             _ = [row[field] for field in ("protocol", "mode", "shots", "direction", "feature")]
             _ = [int(row[field]) for field in ("queries", "gallery")]
             _ = [float(row[score]["mean"]) + float(row[score]["std"]) + len(row[score]["trials"]) for score in SCORES]
-        return results.get("headline", 0) in range(len(rows))
+        return results.get("primary", 0) in range(len(rows))
     except (KeyError, TypeError, ValueError):
         return False

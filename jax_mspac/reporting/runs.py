@@ -8,16 +8,18 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import inference, methods, parallel
+from jax_mspac import methods
 from jax_mspac.data import datasets
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.input import in_order
 from jax_mspac.errors import UserError
-from jax_mspac.evaluator import Evaluator, compiled_embed
+from jax_mspac.evaluation.evaluator import Evaluator, compiled_embed
 from jax_mspac.methods.base import Method
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
 from jax_mspac.reporting.heatmaps import Attention, from_method
+from jax_mspac.runs import inference
+from jax_mspac.runtime import parallel
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +33,7 @@ class Run:
       records: what the run wrote about itself.
       test: the test split and its protocols.
       notes: what a reader must know of the data.
-      features: float32 [N, D] of unit length, the headline's feature of the test images.
+      features: float32 [N, D] of unit length, the primary metric's feature of the test images.
     """
 
     workdir: pathlib.Path

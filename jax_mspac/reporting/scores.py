@@ -1,12 +1,12 @@
-"""The result tables: one per protocol, each with the second run, the floors and the slides' rows beside the run."""
+"""The result tables: one per protocol, each with the second run, the baselines and the slides' rows beside the run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jax_mspac.reporting.cameras import Score
 from jax_mspac.reporting.page import Cell, Table
-from jax_mspac.results import SCORE_NAMES, SCORES
-from jax_mspac.tables import published
+from jax_mspac.runs.results import SCORE_NAMES, SCORES
+from jax_mspac.studies import published
 
 _PROTOCOL = ("protocol", "mode", "shots", "direction")
 NONE = "–"
@@ -15,9 +15,9 @@ Results = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 
-def headline(results: Results | None) -> Row | None:
+def primary(results: Results | None) -> Row | None:
     """The row that counts, if there are results that name one."""
-    return results["rows"][results["headline"]] if results is not None and "headline" in results else None
+    return results["rows"][results["primary"]] if results is not None and "primary" in results else None
 
 
 def same(row: Row, results: Results | None) -> Row | None:
@@ -27,7 +27,7 @@ def same(row: Row, results: Results | None) -> Row | None:
 
 
 def tables(this: Results, other: Results | None, *, data_set: str) -> list[Table]:
-    """One table per protocol, the headline's first.
+    """One table per protocol, the primary metric's first.
 
     Args:
       this: results of the run.
@@ -35,31 +35,31 @@ def tables(this: Results, other: Results | None, *, data_set: str) -> list[Table
       data_set: a name of `protocols.PROTOCOLS`.
     """
     keys = list(dict.fromkeys(_key(row) for row in this["rows"]))
-    counts = headline(this)
+    counts = primary(this)
     if counts is not None:
         keys.sort(key=lambda key: key != _key(counts))
     return [_table(key, this, other, data_set=data_set) for key in keys]
 
 
 def _table(key: tuple, this: Results, other: Results | None, *, data_set: str) -> Table:
-    counts = headline(this)
-    is_headline = counts is not None and key == _key(counts)
+    counts = primary(this)
+    is_primary = counts is not None and key == _key(counts)
     rows = [row for row in this["rows"] if _key(row) == key]
     lines = [_line(f"this run, {row['feature']}", row, strong=row is counts) for row in rows]
     first = rows[0]
     if other is not None:
         lines += [_line(f"second run, {row['feature']}", row) for row in other["rows"] if _key(row) == key]
-    if is_headline:
-        for name, floor in this.get("floors", {}).items():
-            cells = [percent(floor[score]) if score in floor else NONE for score in SCORES]
-            lines.append(_cells(f"floor: {name}", cells, faint=True))
+    if is_primary:
+        for name, baseline in this.get("baselines", {}).items():
+            cells = [percent(baseline[score]) if score in baseline else NONE for score in SCORES]
+            lines.append(_cells(f"baseline: {name}", cells, faint=True))
     _, mode, shots, direction = key
     for row in published.published(data_set, mode=mode, shots=shots, direction=direction):
         cells = [f"{row.scores[score]:.2f}" if score in row.scores else NONE for score in SCORES]
         lines.append(_cells(f"slides: {row.system}", cells, faint=True))
     trials = len(first["rank1"]["trials"])
     return Table(
-        caption=describe(first) + (" (headline)" if is_headline else ""),
+        caption=describe(first) + (" (primary)" if is_primary else ""),
         note=f"{first['queries']:,} queries, {first['gallery']:,} gallery images"
         + (f"; mean ± standard deviation of {trials} trials" if trials > 1 else ""),
         header=("", *SCORE_NAMES.values()),

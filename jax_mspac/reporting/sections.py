@@ -7,13 +7,13 @@ from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.images import read_rgb
 from jax_mspac.metrics.retrieval import cosine_distances
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.progress import METRICS_FILE
 from jax_mspac.reporting import cameras, curves, embedding_map, heatmaps, histograms, rankings, scores, style
 from jax_mspac.reporting.page import Block, Cell, Details, Picture, Ranking, Section, Table, Text
 from jax_mspac.reporting.records import VERSIONS_FILE
 from jax_mspac.reporting.runs import Run, differences, flat
-from jax_mspac.results import JSON_FILE
-from jax_mspac.tables import published
+from jax_mspac.runs.logging import METRICS_FILE
+from jax_mspac.runs.results import JSON_FILE
+from jax_mspac.studies import published
 
 # Queries shown of each kind, and identities of the heat maps.
 QUERIES, PERSONS = 3, 5
@@ -85,7 +85,7 @@ def training(run: Run, other: Run | None) -> Section:
 
 def galleries(run: Run) -> Section:
     """What the best, the typical and the worst queries found."""
-    image_set, protocol = run.test.image_set, run.test.headline
+    image_set, protocol = run.test.image_set, run.test.primary
     queries = protocol.trials[0].queries
     # Only the scores of all queries are kept: whole rankings of a large test set would fill the memory.
     blocks_of_queries = np.split(queries, range(_BLOCK, queries.size, _BLOCK))
@@ -94,13 +94,13 @@ def galleries(run: Run) -> Section:
     blocks: list[Block] = [
         Text(
             "Each query (left of the line) and the first ten gallery images that count, nearest first, in the first "
-            "trial of the headline's protocol, with their cosine distances. Green frame and tick: the query's "
+            "trial of the primary metric's protocol, with their cosine distances. Green frame and tick: the query's "
             "identity. Red frame and cross: another one."
         )
     ]
     if protocol.excluded is not None:
         blocks.append(
-            Text("Pale grey, dashed frame: excluded by the protocol, shown where it would have ranked; it has no rank.")
+            Text("Pale gray, dashed frame: excluded by the protocol, shown where it would have ranked; it has no rank.")
         )
     titles = {
         "best": "Best: the highest average precision",
@@ -117,8 +117,8 @@ def galleries(run: Run) -> Section:
 
 
 def _search(run: Run, queries: np.ndarray) -> rankings.Search:
-    """Some queries of the first trial of the headline's protocol."""
-    protocol, ids, cameras_of = run.test.headline, run.test.image_set.identities, run.test.image_set.cameras
+    """Some queries of the first trial of the primary metric's protocol."""
+    protocol, ids, cameras_of = run.test.primary, run.test.image_set.identities, run.test.image_set.cameras
     gallery = protocol.trials[0].gallery
     excluded = None
     if protocol.excluded is not None:
@@ -220,8 +220,8 @@ def map_of_identities(run: Run, other: Run | None) -> Section:
         (
             Text(
                 f"{positions.size} images of {len(names)} test identities, chosen with a seed, by t-SNE of the "
-                "embedding. Colour and number are the identity, the shape is the modality. A modality-invariant "
-                "embedding mixes the shapes within a colour. Distances between clusters, and their sizes, mean little "
+                "embedding. Color and number are the identity, the shape is the modality. A modality-invariant "
+                "embedding mixes the shapes within a color. Distances between clusters, and their sizes, mean little "
                 "in such a map."
             ),
             Picture("map", style.png(drawing), "Test images as points in the plane.", f"Identities: {legend}."),
@@ -256,10 +256,11 @@ def distances(run: Run, other: Run | None) -> Section:
 def by_camera(run: Run) -> Section:
     """Scores of each query camera."""
     image_set = run.test.image_set
-    found = cameras.scores(cosine_distances(run.features), image_set.identities, image_set.cameras, run.test.headline)
+    found = cameras.scores(cosine_distances(run.features), image_set.identities, image_set.cameras, run.test.primary)
     text = (
-        "The headline's protocol, split by the camera of the query and of the gallery; means over its trials. A query "
-        "counts where the gallery holds a match, so columns may differ in their queries. A smaller gallery is easier."
+        "The primary metric's protocol, split by the camera of the query and of the gallery; means over its trials. A "
+        "query counts where the gallery holds a match, so columns may differ in their queries. A smaller gallery is "
+        "easier."
     )
     return Section(
         "cameras", "Cameras", (Text(text), scores.camera_table(found, "rank1"), scores.camera_table(found, "mAP"))

@@ -1,4 +1,4 @@
-"""What all pictures of a report share: colours that colour-blind readers can tell apart, fonts, PNG bytes."""
+"""What all pictures of a report share: colors that color-blind readers can tell apart, fonts, PNG bytes."""
 
 import io
 
@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Of Okabe and Ito (2008), but for the greys and for red, which is of Paul Tol's scheme "vibrant".
+# Of Okabe and Ito (2008), but for the grays and for red, which is of Paul Tol's scheme "vibrant".
 THIS_RUN, OTHER_RUN = "#0072b2", "#d55e00"
 MATCH, MISS, EXCLUDED = "#009e73", "#cc3311", "#9a9a9a"
 INK, FAINT = "#222222", "#bbbbbb"

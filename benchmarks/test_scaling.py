@@ -1,0 +1,189 @@
+"""The scaling benchmark: what it reads from compiled programs, and what its predictions make of that."""
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks import prediction, scaling
+from benchmarks.hlo import Collective, collectives
+from benchmarks.prediction import Chip, Work
+from jax_mspac import methods
+from jax_mspac.runtime import parallel
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = scaling.Step("resnet18", height=96, width=16, model_width=4, classes=100, identities=2, devices=1)
+# A byte takes a second inside an island of four, and ten between islands.
+CHIP = Chip(
+    name="slow",
+    flops=1 / prediction.COMPUTE,
+    memory=1e-9 / prediction.MEMORY,
+    island=4,
+    fast=1e-9 / prediction.LINKS,
+    slow=1e-10 / prediction.LINKS,
+    torus=False,
+    near=3.0,
+    far=100.0,
+)
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Rows of a small run of the command, in the file that it wrote, and what it said."""
+    file = tmp_path_factory.mktemp("scaling") / "scaling.json"
+    command = [sys.executable, "benchmarks/scaling.py", "--json", str(file), "--backbone", "resnet18"]
+    command += "--height 96 --width 16 --model-width 4 --identities 2 --devices 2 --regimes strong".split()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())["rows"], file, done.stdout
+
+
+def test_rows_of_the_command_agree_with_the_count_by_hand(measured):
+    rows, _, said = measured
+    assert [(row["name"], row["devices"], row["images"]) for row in rows] == [
+        ("resnet18 strong", 1, 16),
+        ("resnet18 strong", 2, 8),
+    ]
+    assert "resnet18 strong" in said and "ratio" in said
+    alone, two = rows
+    assert alone["ratio"] == 1 and alone["ours"] == alone["peer"] == two["peer"]
+    # Half of the images, but all of the optimizer's work and of the loss over the whole batch.
+    assert 1.5 < two["ratio"] == two["peer"] / two["ours"] < 2
+    for row in rows:
+        for kind in ("all_reduce", "all_gather", "reduce_scatter"):
+            assert row[kind] == row[f"{kind}_by_hand"] > 0
+        assert 0 < row["gradients"] < row["all_reduce"] and row["gradients"] <= 4 * row["parameters"]
+        assert row["feature_dim"] == 8 * 4
+    # Of a step of two devices all examples are gathered: 16 features of 32 floats.
+    assert two["reduce_scatter"] == 16 * 32 * 4
+
+
+def test_an_earlier_run_is_read_as_a_module_too(measured):
+    rows, file, _ = measured
+    command = [sys.executable, "-m", "benchmarks.scaling", "--read", str(file), "--predict"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.stdout.strip() == prediction.markdown(rows).strip() and "H200" in done.stdout, done.stderr
+
+
+def test_every_kind_of_collective_is_counted():
+    text = """HloModule step
+%sum (a: f32[], b: f32[]) -> f32[] {
+  ROOT %add = f32[] add(%a, %b)
+}
+ENTRY %main_spmd (x: f32[8]) -> f32[] {
+  %r.1 = (f32[2,8]{1,0}, /*index=1*/bf16[3]{0}, f32[]) all-reduce(%x, %y, %z), replica_groups={{0,1}}, to_apply=%sum
+  %all-reduce.7 = f32[] add(%r.1, %r.1)
+  %g = s32[16]{0} all-gather(%l), dimensions={0}
+  ROOT %s = f32[4,2]{1,0} reduce-scatter(%d), dimensions={0}, to_apply=%sum
+}
+"""
+    assert collectives(text, devices=2) == [
+        Collective("all-reduce", 2 * 8 * 4 + 3 * 2 + 4),
+        Collective("all-gather", 16 * 4),
+        Collective("reduce-scatter", 2 * 4 * 2 * 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "%body (x: f32[8]) -> f32[8] {\n  %r = f32[8]{0} all-reduce(%x), to_apply=%sum\n}",
+        "ENTRY %main (x: f32[8]) -> f32[8] {\n  %r = f32[8]{0} all-reduce-start(%x), to_apply=%sum\n}",
+    ],
+)
+def test_a_collective_that_cannot_be_counted_is_refused(text):
+    with pytest.raises(ValueError, match="cannot be counted"):
+        collectives(text, devices=2)
+
+
+def test_collectives_of_a_program_of_our_own():
+    def update(state, batch):
+        gathered = parallel.gather(batch)
+        return parallel.average(state + batch.mean()), {"loss": parallel.average(jnp.sum(gathered**2))}
+
+    update = parallel.data_parallel(update, jax.devices()[:4])
+    lowered = update.lower(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((4, 5), jnp.float32))
+    found = collectives(lowered.compile().as_text(), devices=4)
+    assert sum(size for kind, size in found if kind == "all-gather") == 4 * 5 * 4
+    assert sum(size for kind, size in found if kind == "all-reduce") == (3 + 1) * 4
+
+
+def test_identities_cost_what_the_program_says():
+    few, many = (dataclasses.replace(TINY, classes=classes, identities=8) for classes in (100, 1100))
+    flops, states = [], []
+    for step in (few, many):
+        method = methods.build(step.config, num_identities=step.classes)
+        flops.append(scaling.lowered(step, method).cost_analysis()["flops"])
+        states.append(jax.eval_shape(method.init, jax.random.key(0)).training["heads"])
+    costs = prediction.identity_costs({"feature_dim": 32, "images": 64}, 1000)
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(heads)) for heads in states]
+    assert sizes[1] - sizes[0] == costs["parameters"] == costs["bytes"] / 4 == costs["memory"] / 12
+    # The rest are some operations per logit and, in the optimizer, per parameter: a small part where features are long.
+    rest = flops[1] - flops[0] - costs["flops"]
+    assert 0 < rest < 30 * (64 * 1000 + costs["parameters"])
+
+
+@pytest.mark.parametrize("chips", [2, 3, 4])
+def test_sending_is_a_ring(chips):
+    # Twice around, all but the own part at each stop.
+    steps = [24 / chips for _ in range(2 * (chips - 1))]
+    assert prediction.sending(2 * 24, CHIP, chips) == pytest.approx(sum(steps))
+
+
+def test_sending_between_islands():
+    # 4 chips of 3 islands each: 3/4 of the array inside; of each chip's quarter 2/3 at a tenth of the speed.
+    assert prediction.sending(24, CHIP, 12) == pytest.approx(18 + 10 * 24 / 4 * 2 / 3)
+
+
+def test_latency_is_there_and_back():
+    assert prediction.latency(CHIP, 4) == 2 * 3
+    assert prediction.latency(CHIP, 32) == 2 * (3 + 3 * 100)  # 8 islands: a tree of three levels
+    torus = dataclasses.replace(CHIP, torus=True, island=256)
+    assert prediction.latency(torus, 64) == 2 * 8 * 3
+
+
+def test_seconds_of_a_step_by_hand():
+    work = Work(flops=60.0, bytes_accessed=100.0, gradients=16.0, statistics=4.0, gathered=8.0, collectives=5)
+    alone = prediction.seconds(work, CHIP, 1)
+    assert alone.overlapped == alone.in_turn == pytest.approx(60)  # arithmetic takes longer than half of the bytes
+    assert prediction.seconds(work._replace(bytes_accessed=200.0), CHIP, 1).compute == pytest.approx(100)
+    took = prediction.seconds(work, CHIP, 4)
+    assert took == pytest.approx((60, 3 / 4 * (2 * 4 + 8) + 5 * 6, 3 / 4 * 2 * 16))
+    assert took.in_turn == pytest.approx(60 + 42 + 24)
+    assert took.overlapped == pytest.approx(60 + 42)  # 40 s of going backwards hide 24 s
+    long = prediction.seconds(work._replace(gradients=32.0), CHIP, 4)
+    assert long.overlapped == pytest.approx(60 + 42 + 48 - 40)
+
+
+def test_more_chips_than_were_compiled_for_lie_on_a_line():
+    def row(devices, flops):
+        sent = {"all_reduce": 70, "gradients": 60, "all_gather": 5 * devices, "reduce_scatter": 4 * devices}
+        return {"devices": devices, "ours": flops, "bytes_accessed": 1000, "collectives": 7, **sent}
+
+    rows = [row(1, 90.0), row(2, 100.0), row(4, 102.0), row(8, 106.0)]  # one device is an exception
+    assert prediction.extrapolated(rows, 1).flops == 90 and prediction.extrapolated(rows, 4).flops == 102
+    assert prediction.extrapolated(rows, 100) == Work(198.0, 1000, 60, 10, 900, 7)
+
+
+@pytest.mark.parametrize(("name", "excluded"), [("folder", 0), ("llcm", 12)])
+def test_costs_of_cameras_by_hand(name, excluded):
+    # In each of two directions 2 cameras x 3 persons search as many images, of which one is of the same of both.
+    assert prediction.camera_costs(name, 2, identities=3, images=1) == {
+        "rows": 2,
+        "trials": 20,
+        "queries": 12,
+        "gallery": 12,
+        "ranked": 72,
+        "excluded": excluded,
+    }
+
+
+def test_the_page_rests_on_the_assumptions_of_the_command():
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    for part in (prediction.chips_table(), prediction.assumptions(), prediction.cameras_table()):
+        assert part in page

@@ -1,0 +1,1 @@
+"""People drawn by the project itself, before drawn cameras."""

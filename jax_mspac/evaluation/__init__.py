@@ -1,0 +1,1 @@
+"""Scores of features and models by the protocols of a data set."""

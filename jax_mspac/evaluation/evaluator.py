@@ -1,0 +1,185 @@
+"""Scores of models and baselines on one split: embed it, and search it by every protocol of its data set."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.errors import UserError
+from jax_mspac.evaluation import baselines
+from jax_mspac.methods.base import Method
+from jax_mspac.metrics.reranking import reranked_distances
+from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol
+from jax_mspac.protocols.options import options
+from jax_mspac.runtime import distributed, parallel
+
+PyTree = Any
+Embed = Callable[[PyTree, np.ndarray, str], dict[str, np.ndarray]]
+
+
+class Evaluator:
+    """Scores models on one split.
+
+    Args:
+      image_set: the images of the split.
+      config: a validated config.
+      split: the name of the split.
+    """
+
+    def __init__(self, image_set: ImageSet, config: ConfigDict, *, split: str = "test"):
+        self.split = split
+        self.image_set = image_set
+        self._config = config
+        self.protocols = _protocols(image_set, config, split)
+
+    @property
+    def primary(self) -> RetrievalProtocol:
+        """The first protocol in the primary metric's direction.
+
+        Raises:
+          UserError: the data set has none in that direction.
+        """
+        wanted = self._config.eval.direction
+        listed = [protocol for protocol in self.protocols if protocol.direction == wanted]
+        if not listed:
+            there = ", ".join(sorted({protocol.direction for protocol in self.protocols}))
+            raise UserError(f"config.eval.direction is {wanted!r}; {self._config.data.name} is searched {there} only")
+        return listed[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells apart what the baselines depend on: the images, their size and the primary metric's searches."""
+        digest = hashlib.sha256()
+        for image in self.image_set.images:
+            digest.update(hashlib.sha256(image).digest())
+        for trial in self.primary.trials:
+            digest.update(trial.queries.tobytes() + trial.gallery.tobytes())
+        digest.update(f"{self._config.data.height}x{self._config.data.width}".encode())
+        return digest.hexdigest()
+
+    def rows(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """Result rows of every protocol and feature: see `metrics.retrieval.evaluate_protocol`.
+
+        After the row of a feature comes a row "feature+name" for each name in `config.eval.postprocessing`.
+        """
+        rows = []
+        for protocol in self.protocols:
+            for feature, values in features.items():
+                rows.append({**self._score(cosine_distances(values), protocol), "feature": feature})
+                for name in self._config.eval.postprocessing:
+                    reranked = self._score(reranked_distances(name, values), protocol, per_trial=True)
+                    rows.append({**reranked, "feature": f"{feature}+{name}"})
+        return rows
+
+    def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
+        """Feature name -> float32 [N, D] in the order of the image set."""
+        return embed_images(self.image_set, embed, variables, self._config)
+
+    def evaluate(self, embed: Embed, variables: PyTree) -> dict[str, Any]:
+        """{"rows": all rows, "primary": the index of the one that counts}."""
+        rows = self.rows(self.embed(embed, variables))
+        wanted = self.primary
+        names = {row["feature"] for row in rows}
+        if self._config.eval.feature not in names:
+            raise UserError(
+                f"config.eval.feature is {self._config.eval.feature!r}; the method {self._config.method} has "
+                + ", ".join(sorted(names))
+            )
+        primary = next(
+            i
+            for i, row in enumerate(rows)
+            if row["feature"] == self._config.eval.feature
+            and all(row[name] == getattr(wanted, attribute) for name, attribute in _ROW_FIELDS.items())
+        )
+        return {"rows": rows, "primary": primary}
+
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Rank-1 and mAP of chance, raw pixels and HOG on the primary metric's protocol."""
+        order = np.arange(len(self.image_set))
+        chance = [self.baseline(baselines.random_features(len(order), seed=seed)) for seed in range(5)]
+        scores = {"chance": {name: float(np.mean([c[name] for c in chance])) for name in chance[0]}}
+        for name, extract in baselines.BASELINES.items():
+            scores[name] = self.baseline(extract(self._images(order)))
+        return scores
+
+    def baseline(self, features: np.ndarray) -> dict[str, float]:
+        """Rank-1 and mAP of any features [N, D] on the primary metric's protocol."""
+        row = self._score(cosine_distances(features), self.primary)
+        return {name: row[name]["mean"] for name in ("rank1", "mAP")}
+
+    def _score(self, distances: Distances, protocol: RetrievalProtocol, *, per_trial: bool = False) -> dict[str, Any]:
+        image_set = self.image_set
+        return evaluate_protocol(distances, image_set.identities, image_set.cameras, protocol, per_trial=per_trial)
+
+    def _images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
+        return _decoded(self.image_set, positions, self._config)
+
+
+def _protocols(image_set: ImageSet, config: ConfigDict, split: str) -> list[RetrievalProtocol]:
+    chosen = options(config.data.name, config.eval, image_set.identity_names, split=split)
+    return PROTOCOLS[config.data.name](image_set.identities, image_set.cameras, image_set.modalities, **chosen)
+
+
+_ROW_FIELDS = {"protocol": "name", "mode": "mode", "shots": "shots", "direction": "direction"}
+
+
+def _decoded(image_set: ImageSet, positions: np.ndarray, config: ConfigDict) -> Iterator[np.ndarray]:
+    # TensorFlow is slow to import: only where images are read.
+    from jax_mspac.data.input import in_order
+
+    data = config.data
+    return in_order(image_set, positions, height=data.height, width=data.width, batch=config.eval.batch)
+
+
+def embed_images(image_set: ImageSet, embed: Embed, variables: PyTree, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Feature name -> float32 [N, D] in the order of the image set; each process embeds a share of it."""
+    features: dict[str, np.ndarray] = {}
+    for number, modality in enumerate(MODALITIES):
+        positions = np.flatnonzero(image_set.modalities == number)
+        own = _decoded(image_set, distributed.share(positions), config)
+        batches = [embed(variables, images, modality) for images in own]
+        for name in batches[0] if batches else ():
+            values = distributed.gathered(np.concatenate([batch[name] for batch in batches]))[: len(positions)]
+            whole = features.setdefault(name, np.zeros((len(image_set), values.shape[1]), np.float32))
+            whole[positions] = values
+    return features
+
+
+def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
+    """The embedding of a method as a function: see `compiled`.
+
+    Args:
+      method: whose `embed` to run.
+      flip: average the features of each image and of its horizontal flip.
+    """
+
+    def embed(variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        features = method.embed(variables, images, modality)
+        if flip:
+            mirrored = method.embed(variables, images[:, :, ::-1], modality)
+            features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
+        return features
+
+    return compiled(embed, on_host=method.on_host)
+
+
+def compiled(embed: Callable[..., Any], *, on_host: bool = False) -> Embed:
+    """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]}.
+
+    Args:
+      embed: of the same form. It runs on all devices of this process, compiled once per modality.
+      on_host: run it as it is.
+    """
+    if on_host:
+        return embed
+    runs = {
+        modality: parallel.sharded_inference(lambda variables, images, m=modality: embed(variables, images, m))
+        for modality in MODALITIES
+    }
+    return lambda variables, images, modality: runs[modality](variables, images)

@@ -1,0 +1,186 @@
+"""Random augmentation and normalization of images: pure JAX, inside the step.
+
+The result for an image is a function of the image, its key and its modality; the rest of the batch plays no part.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES, VISIBLE
+
+# Statistics of the ImageNet training images, on the scale of uint8, and the luma weights of ITU-R BT.601.
+MEAN = 255.0 * np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
+STD = 255.0 * np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32).reshape(1, 3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Which random changes are made. The default is none.
+
+    Attributes:
+      pad: pixels added on each side before a random crop back to the original size; 0 is no crop.
+      flip: probability of a left-right flip.
+      erasing: probability of erasing a random rectangle (Zhong et al., arXiv 1708.04896).
+      erasing_area: smallest and largest area of the rectangle, as a fraction of the image.
+      erasing_aspect: smallest and largest height / width of the rectangle.
+      channel_exchange: probability that one of R, G and B, drawn at random, replaces all three (Ye et al., ICCV 2021);
+        visible images only.
+      random_gray: probability of a gray image; visible images only, no effect after a channel exchange.
+
+    Raises:
+      UserError: a value is out of its range.
+    """
+
+    pad: int = 0
+    flip: float = 0.0
+    erasing: float = 0.0
+    erasing_area: tuple[float, float] = (0.02, 0.4)
+    erasing_aspect: tuple[float, float] = (0.3, 1 / 0.3)
+    channel_exchange: float = 0.0
+    random_gray: float = 0.0
+
+    def __post_init__(self):
+        if self.pad < 0:
+            raise UserError(f"augmentation.pad is {self.pad}; expected 0 pixels or more")
+        for name in ("flip", "erasing", "channel_exchange", "random_gray"):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:
+                raise UserError(f"augmentation.{name} is {value}; expected a probability, from 0 to 1")
+        for name, limit in (("erasing_area", 1.0), ("erasing_aspect", float("inf"))):
+            low, high = getattr(self, name)
+            if not 0.0 < low <= high <= limit:
+                raise UserError(f"augmentation.{name} is ({low}, {high}); expected 0 < smallest <= largest <= {limit}")
+
+
+def sample_keys(seed: int | jax.Array, step: int | jax.Array, slots: jax.Array) -> jax.Array:
+    """One random key per image, a function of (seed, step, slot) alone.
+
+    Args:
+      seed: int scalar, the seed of the run.
+      step: int scalar, the number of updates done.
+      slots: int [n], positions in the global batch.
+
+    Returns:
+      Keys [n].
+    """
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, slots)
+
+
+def normalize(images: jax.Array) -> jax.Array:
+    """Subtracts ImageNet's channel means and divides by its standard deviations.
+
+    Args:
+      images: uint8, or float on the same scale, [n, H, W, 3].
+
+    Returns:
+      float32 [n, H, W, 3].
+    """
+    return (images.astype(jnp.float32) - MEAN) / STD
+
+
+def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: Augmentation) -> jax.Array:
+    """Random color (visible only), crop, flip and erasing, in this order, and `normalize`.
+
+    Padding and erased rectangles are 0 after normalization, the mean color, with which convolutions pad as well. Black
+    would put an edge of two standard deviations into the training images that test images do not have.
+
+    Args:
+      images: uint8, or float on the same scale, [n, H, W, 3].
+      keys: [n], from `sample_keys`; images of the two modalities with the same key are augmented independently.
+      modality: of all images.
+      augmentation: what to do.
+
+    Returns:
+      float32 [n, H, W, 3].
+    """
+    # All numbers are drawn whatever is switched on, so that one switch does not change what another one does.
+    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, MODALITIES.index(modality))
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (11,)))(keys)
+    kept = jnp.ones((len(images), *images.shape[1:3], 1), bool)
+
+    if augmentation.pad:
+        images, inside = _crop(images, draws[:, 0:2], augmentation.pad)
+        kept &= inside
+    if augmentation.flip:
+        flip = _per_image(draws[:, 2] < augmentation.flip)
+        images, kept = (jnp.where(flip, x[:, :, ::-1], x) for x in (images, kept))
+    if augmentation.erasing:
+        erase = _per_image(draws[:, 3] < augmentation.erasing)
+        kept &= ~(erase & _rectangle(images.shape, draws[:, 4:8], augmentation))
+    if modality == VISIBLE and (augmentation.channel_exchange or augmentation.random_gray):
+        images = _mix_channels(images, draws[:, 8:11], augmentation)
+    return jnp.where(kept, normalize(images), 0.0)
+
+
+def _crop(images: jax.Array, draws: jax.Array, pad: int) -> tuple[jax.Array, jax.Array]:
+    """Shifts each image by up to `pad` pixels; also says which pixels [n, H, W, 1] come from inside the image."""
+    _, height, width, channels = images.shape
+    offsets = _integers(draws, 2 * pad + 1)
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+
+    def window(image, offset):
+        return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), (height, width, channels))
+
+    rows, columns = _grid(height, width)
+    inside = _between(rows + _per_image(offsets[:, 0]), pad, pad + height)
+    inside &= _between(columns + _per_image(offsets[:, 1]), pad, pad + width)
+    return jax.vmap(window)(padded, offsets), inside
+
+
+def _rectangle(shape: tuple[int, ...], draws: jax.Array, augmentation: Augmentation) -> jax.Array:
+    """Mask [n, H, W, 1] of a random rectangle in each image: area uniform, logarithm of the aspect uniform.
+
+    The aspect is drawn from that part of its range with which the rectangle fits into the image, which takes one draw
+    where the original draws until it fits.
+    """
+    _, height, width, _ = shape
+    low, high = augmentation.erasing_area
+    area = (low + (high - low) * draws[:, 0]) * (height * width)
+    # rectangle width <= image width and rectangle height <= image height, solved for the aspect
+    fits = area / width**2, height**2 / area
+    low, high = (jnp.log(jnp.clip(aspect, *fits)) for aspect in augmentation.erasing_aspect)
+    aspect = jnp.exp(low + (high - low) * draws[:, 1])
+    rectangle_height = jnp.clip(jnp.round(jnp.sqrt(area * aspect)).astype(jnp.int32), 1, height)
+    rectangle_width = jnp.clip(jnp.round(jnp.sqrt(area / aspect)).astype(jnp.int32), 1, width)
+    top = _integers(draws[:, 2], height - rectangle_height + 1)
+    left = _integers(draws[:, 3], width - rectangle_width + 1)
+
+    rows, columns = _grid(height, width)
+    inside_rows = _between(rows, _per_image(top), _per_image(top + rectangle_height))
+    return inside_rows & _between(columns, _per_image(left), _per_image(left + rectangle_width))
+
+
+def _mix_channels(images: jax.Array, draws: jax.Array, augmentation: Augmentation) -> jax.Array:
+    """Replaces all three channels by one of them, or by the luma, or keeps them."""
+    exchange = draws[:, 0] < augmentation.channel_exchange
+    gray = draws[:, 1] < augmentation.random_gray
+    one_channel = jax.nn.one_hot(_integers(draws[:, 2], 3), 3)
+    weights = jnp.where(exchange[:, None], one_channel, LUMA)
+    images = images.astype(jnp.float32)
+    mixed = sum(images[..., c : c + 1] * _per_image(weights[:, c]) for c in range(3))
+    return jnp.where(_per_image(exchange | gray), mixed, images)
+
+
+def _integers(draws: jax.Array, upper: int | jax.Array) -> jax.Array:
+    """Turns uniform numbers in [0, 1) into integers in [0, upper)."""
+    return jnp.floor(draws * upper).astype(jnp.int32)
+
+
+def _grid(height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """Row numbers [1, H, 1, 1] and column numbers [1, 1, W, 1]."""
+    return jnp.arange(height).reshape(1, -1, 1, 1), jnp.arange(width).reshape(1, 1, -1, 1)
+
+
+def _between(x: jax.Array, low: int | jax.Array, high: int | jax.Array) -> jax.Array:
+    return (low <= x) & (x < high)
+
+
+def _per_image(x: jax.Array) -> jax.Array:
+    """[n] -> [n, 1, 1, 1]."""
+    return x.reshape(-1, 1, 1, 1)

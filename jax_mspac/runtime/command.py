@@ -1,0 +1,92 @@
+"""What every command does around its work: quiet libraries, errors and signals as a line, a compilation cache."""
+
+import contextlib
+import logging as standard_logging
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from absl import app, logging
+
+from jax_mspac.errors import UserError
+from jax_mspac.runtime import preemption
+
+# For threads of libraries to end after an error.
+_GRACE_SECONDS = 5
+
+
+def run(main: Callable[[list[str]], None], **options: Any) -> None:
+    """`absl.app.run` for a program that ends even where a failed disk keeps threads of libraries waiting."""
+    try:
+        app.run(main, **options)
+    except SystemExit as end:
+        end_soon(end)
+        raise
+
+
+def end_soon(end: SystemExit) -> None:
+    """Gives the threads of the process some seconds to end by themselves."""
+    status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    timer = threading.Timer(_GRACE_SECONDS, os._exit, (status,))
+    timer.daemon = True
+    timer.start()
+
+
+@contextlib.contextmanager
+def command(going_on: str = "the same command goes on where it stopped") -> Iterator[None]:
+    """Ends the process with a line and a status: 1 for a user's mistake, `preemption.EXIT_STATUS` for a signal.
+
+    Args:
+      going_on: what to do after a signal.
+    """
+    try:
+        with preemption.watched():
+            yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except preemption.Interrupted as interrupted:
+        print(f"{interrupted}; {going_on}", file=sys.stderr, flush=True)
+        sys.exit(preemption.EXIT_STATUS)
+
+
+def quiet_libraries() -> None:
+    """Libraries tell their own story at every start; the errors that they raise are enough.
+
+    When a disk fails, Orbax also logs the stack trace of every thread, and its abandoned tasks find their loop closed.
+    """
+    logging.set_verbosity(logging.FATAL)
+    standard_logging.getLogger("asyncio").setLevel(standard_logging.CRITICAL)
+    sys.unraisablehook = _without_closed_loops
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # TensorFlow imports Keras, which nothing here uses and which takes two seconds with all that it imports. Told to
+    # use the older Keras, which is not installed, TensorFlow goes without.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Flags and config overrides; a mistake in them ends with a line, not with the stack trace of a library."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        kind = "there is no such setting" if isinstance(error, AttributeError | KeyError) else "a setting is wrong"
+        sys.exit(f"error: {kind}: {error}")
+
+
+def cache_compilations() -> None:
+    """Keeps compiled programs in a folder of this user."""
+    import jax
+    import jaxlib
+
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    # Programs of another jaxlib are never reused; a folder each keeps them easy to delete.
+    folder = cache / "jax_mspac" / f"xla-{jaxlib.__version__}"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def _without_closed_loops(unraisable: "sys.UnraisableHookArgs") -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)

@@ -1,0 +1,34 @@
+"""The end of methods that fit something to features of the training images."""
+
+import jax
+from ml_collections import ConfigDict
+
+from jax_mspac.classical.projections import subset
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.evaluation.evaluator import compiled, embed_images
+from jax_mspac.methods.base import Fitted, State
+from jax_mspac.methods.metric import SOURCE
+
+# Images that are fitted to, spread over identities and modalities: descriptors of all would not fit into memory.
+MAX_IMAGES = 4000
+
+
+def fitted(method: Fitted, state: State, image_set: ImageSet, config: ConfigDict) -> State:
+    """The state with what is fitted, on the host; every process computes the same.
+
+    Args:
+      method: of the state.
+      state: after the last step, on the host.
+      image_set: the training images.
+      config: a validated config.
+
+    Raises:
+      UserError: the images or their features do not allow the fit.
+    """
+    chosen = image_set.select(
+        subset(image_set.identities, image_set.modalities, max_images=MAX_IMAGES, seed=config.seed)
+    )
+    print(f"fitting {config.model.metric} to features of {len(chosen)} training images", flush=True)
+    extract = compiled(method.extract, on_host=method.on_host)
+    features = embed_images(chosen, extract, state.variables, config)[SOURCE]
+    return jax.device_get(method.fit(state, features, chosen.identities, chosen.modalities))

@@ -1,0 +1,227 @@
+"""Runs that are averaged: the parts of a series train one after the other, in folders of one workdir.
+
+RegDB's ten trials and the folds of a cross-validation are series. The average so far is written after every part, and
+the same command again goes on where it stopped; parts that were trained elsewhere count once their folders are there.
+"""
+
+import itertools
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_mspac import config as config_lib
+from jax_mspac.data import regdb
+from jax_mspac.errors import UserError
+from jax_mspac.runs import results
+from jax_mspac.runs.checkpoints import FOLDER
+from jax_mspac.runs.evaluate import evaluate_checkpoint
+from jax_mspac.runs.logging import duration
+from jax_mspac.runtime import distributed
+from jax_mspac.training.loop import train as train_run
+
+_ROW_KEY = ("protocol", "mode", "shots", "direction", "feature")
+
+# Name of a part, which is the name of its folder too -> its config. In order; empty for a single run.
+Parts = dict[str, ConfigDict]
+
+
+def _trials(config: ConfigDict) -> Parts:
+    return _each(config, "trial", regdb.TRIALS) if config.data.get("trial") == 0 else {}
+
+
+def _folds(config: ConfigDict) -> Parts:
+    folds = config.data.get("folds", 0)
+    return _each(config, "fold", folds) if folds >= 2 and config.data.get("fold", 0) == 0 else {}
+
+
+def _each(config: ConfigDict, field: str, count: int) -> Parts:
+    parts = {}
+    for number in range(1, count + 1):
+        part = config.copy_and_resolve_references()
+        with part.unlocked():
+            part.data[field] = number
+        parts[f"{field}_{number:0{len(str(count))}}"] = part
+    return parts
+
+
+# For each data set that has series, a function of a config that gives the parts; their names look like "trial_01".
+SERIES: dict[str, Callable[[ConfigDict], Parts]] = {"regdb": _trials, "folder": _folds}
+
+
+def parts_of(config: ConfigDict) -> Parts:
+    """The runs that a config stands for, or nothing if it stands for itself."""
+    return SERIES[config.data.name](config) if config.data.name in SERIES else {}
+
+
+def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
+    """Trains every part that is not finished and averages all of them; a config that is no series trains as it is.
+
+    Args:
+      config: validated.
+      workdir: folder of the series; its parts have folders in it.
+
+    Returns:
+      The results, see `average`; of a single run its own.
+
+    Raises:
+      UserError: the workdir holds something else, or a part cannot be trained.
+    """
+    workdir, parts = pathlib.Path(workdir), parts_of(config)
+    _check_workdir(config, workdir, same_settings=bool(parts))
+    if not parts:
+        return train_run(config, workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    if distributed.is_main():
+        config_lib.save(config, workdir / config_lib.FILE)
+    done = {name: outcome for name, part in parts.items() if (outcome := finished(part, workdir / name))}
+    if done:
+        print(f"finished already: {', '.join(done)}", flush=True)
+    waiting, seconds = [name for name in parts if name not in done], []
+    for position, name in enumerate(waiting):
+        if done and distributed.is_main():
+            results.write(average(done, parts), workdir)
+        left = len(waiting) - position
+        time_left = f", about {duration(left * float(np.mean(seconds)))}" if seconds else ""
+        print(f"\n{name} of {len(parts)}: {left} left to train{time_left}", flush=True)
+        # Parts that only go on from a checkpoint say little about how long a part takes.
+        whole, start = not _has_checkpoint(workdir / name), time.monotonic()
+        done[name] = train_run(parts[name], workdir / name)
+        if whole:
+            seconds.append(time.monotonic() - start)
+    return _report(average(done, parts), workdir)
+
+
+def evaluate(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
+    """Evaluates the checkpoint of every part and averages; a config that is no series is evaluated as it is.
+
+    Args:
+      config: validated; as of `evaluate.evaluate_checkpoint`.
+      workdir: folder of the series.
+
+    Returns:
+      The results, see `average`; of a single run its own.
+
+    Raises:
+      UserError: the workdir holds something else, or no part is trained, or one cannot be evaluated.
+    """
+    workdir, parts = pathlib.Path(workdir), parts_of(config)
+    _check_workdir(config, workdir, same_settings=False)
+    if not parts:
+        return evaluate_checkpoint(config, workdir)
+    trained = [name for name in parts if _has_checkpoint(workdir / name)]
+    if not trained:
+        raise UserError(f"{workdir} has no checkpoint of {', '.join(parts)}: train first, or name another --workdir")
+    outcomes = {}
+    for name in trained:
+        print(f"\n{name} of {len(parts)}", flush=True)
+        outcomes[name] = evaluate_checkpoint(parts[name], workdir / name)
+    return _report(average(outcomes, parts), workdir)
+
+
+def average(outcomes: Mapping[str, Mapping[str, Any]], names: Collection[str]) -> dict[str, Any]:
+    """The mean of the parts that have results.
+
+    Args:
+      outcomes: part -> its results, of one part or more.
+      names: all parts, in order.
+
+    Returns:
+      Results whose rows have the form of `metrics.retrieval.evaluate_protocol`: here a trial of a metric is the mean of
+      a part, in the order of `names`. "steps" takes the place of "step": part -> the step of its checkpoint.
+
+    Raises:
+      UserError: the parts were not searched by the same protocols.
+    """
+    present = [name for name in names if name in outcomes]
+    tables = [{tuple(row[field] for field in _ROW_KEY): row for row in outcomes[name]["rows"]} for name in present]
+    for name, table in zip(present, tables, strict=True):
+        if table.keys() != tables[0].keys():
+            raise UserError(f"{name} and {present[0]} have results of different protocols: evaluate all parts anew")
+    averaged = {
+        "steps": {name: outcomes[name]["step"] for name in present},
+        "notes": _notes([outcomes[name] for name in present], present, names),
+        "rows": [_mean_row([table[key] for table in tables]) for key in tables[0]],
+        "primary": outcomes[present[0]]["primary"],
+    }
+    baselines = [outcomes[name].get("baselines", {}) for name in present]
+    if all(baselines):
+        averaged["baselines"] = {
+            baseline: {score: float(np.mean([of_part[baseline][score] for of_part in baselines])) for score in scores}
+            for baseline, scores in baselines[0].items()
+            if all(baseline in of_part for of_part in baselines)
+        }
+    return averaged
+
+
+def _mean_row(rows: Sequence[results.Row]) -> dict[str, Any]:
+    mean = {**rows[0], **{size: round(np.mean([row[size] for row in rows])) for size in ("queries", "gallery")}}
+    for score in results.SCORES:
+        values = [row[score]["mean"] for row in rows]
+        mean[score] = {"mean": float(np.mean(values)), "std": float(np.std(values)), "trials": values}
+    return mean
+
+
+def _notes(outcomes: Sequence[Mapping[str, Any]], present: Sequence[str], names: Collection[str]) -> list[str]:
+    """What a reader of the average must know: what every part says, how many there are, and what is missing."""
+    kind = f"{present[0].partition('_')[0]}s"
+    missing = [name for name in names if name not in present]
+    notes = list(dict.fromkeys(itertools.chain.from_iterable(outcome.get("notes", ()) for outcome in outcomes)))
+    if missing:
+        notes.append(f"Mean of {len(present)} of {len(names)} {kind}; not trained yet: {', '.join(missing)}.")
+    else:
+        notes.append(f"Mean of {len(names)} {kind}, one model each; ± is the standard deviation over them.")
+    steps = {name: outcome["step"] for name, outcome in zip(present, outcomes, strict=True)}
+    if len(set(steps.values())) > 1:
+        notes.append(f"Checkpoints of different steps: {', '.join(f'{name} {step}' for name, step in steps.items())}.")
+    return notes
+
+
+def _report(outcome: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+    if distributed.is_main():
+        results.write(outcome, workdir)
+    print(f"\nResults of {workdir}, in percent:\n\n{results.markdown(outcome)}", flush=True)
+    print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
+    return outcome
+
+
+def finished(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
+    """The results of a part, if they are what training it with this config would give."""
+    try:
+        outcome = json.loads((folder / results.JSON_FILE).read_text())
+        trained = config_lib.load(folder / config_lib.FILE)
+    except (FileNotFoundError, ValueError, UserError):
+        return None
+    # An evaluation of its own may have used other settings than the run.
+    trained.eval = ConfigDict(outcome.get("eval", {}))
+    differing = config_lib.differences(trained, config, sections=(*config_lib.RUN_IDENTITY, "eval"))
+    return outcome if outcome["step"] == config.train.steps and not differing else None
+
+
+def _check_workdir(config: ConfigDict, workdir: pathlib.Path, *, same_settings: bool) -> None:
+    """Checks that a single run and a series, or two series, do not meet in one folder."""
+    path = workdir / config_lib.FILE
+    # Without a checkpoint there is nothing to mix up.
+    if not path.exists() or not any(map(_has_checkpoint, (workdir, *workdir.iterdir()))):
+        return
+    before = config_lib.load(path)
+    there, wanted = parts_of(before), parts_of(config)
+    differing = config_lib.differences(before, config)
+    if there.keys() != wanted.keys() or (same_settings and differing):
+        raise UserError(
+            f"{workdir} holds {_describe(there)}, and this is {_describe(wanted)} with other settings; give another "
+            "--workdir, or its settings back:\n  " + "\n  ".join(differing)
+        )
+
+
+def _describe(parts: Parts) -> str:
+    return f"a series of {len(parts)} runs" if parts else "a single run"
+
+
+def _has_checkpoint(folder: pathlib.Path) -> bool:
+    return any(path.name.isdecimal() for path in (folder / FOLDER).glob("*"))

@@ -1,0 +1,52 @@
+"""Training steps of a tiny network on random images, without data sets and files."""
+
+import jax
+import numpy as np
+
+from jax_mspac import config as config_lib
+from jax_mspac import methods
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime import parallel
+
+P, K, CLASSES = 4, 2, 6
+
+
+def tiny_config(**overrides):
+    config = config_lib.default_config()
+    config.data.height, config.data.width = 64, 32
+    config.batch.identities, config.batch.visible, config.batch.infrared = P, K, K
+    config.model.width, config.model.parts = 4, (2, 1)
+    config.train.steps = 10
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+def make_batch(config, devices=1, seed=0):
+    """Random images whose color tells the identity, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    batch = {}
+    for number, modality in enumerate(MODALITIES):
+        label = np.repeat(np.arange(P), K).astype(np.int32)
+        noise = rng.integers(0, 60, (P * K, config.data.height, config.data.width, 3))
+        samples = {
+            "image": (noise + 45 * label[:, None, None, None]).astype(np.uint8),
+            "label": label,
+            "camera": np.ones_like(label),
+            "index": np.arange(P * K, dtype=np.int32),
+            "slot": np.arange(P * K, dtype=np.int32) + number * P * K,
+        }
+        batch[modality] = {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in samples.items()}
+    return batch
+
+
+def run(config, devices, steps=1):
+    """State on the host, and the metrics of each step."""
+    method = methods.build(config, num_identities=CLASSES)
+    used = jax.local_devices()[:devices]
+    update = parallel.data_parallel(method.update, used)
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+    history = []
+    for step in range(steps):
+        state, metrics = update(state, parallel.shard(make_batch(config, devices, seed=step), used))
+        history.append({name: float(value) for name, value in metrics.items()})
+    return state, history

@@ -1,0 +1,153 @@
+"""The training step of MSPAC-MeCen: devices, reproducibility, learning, parameter groups."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers.steps import CLASSES, K, P, make_batch, run, tiny_config
+
+from jax_mspac import methods
+from jax_mspac.errors import UserError
+from jax_mspac.runs.checkpoints import Checkpoints
+from jax_mspac.runtime import parallel
+
+ALL_LOSSES = {"loss.batch_hard.weight": 1.0, "loss.label_smoothing": 0.1, "loss.hetero_center.weight": 0.5}
+
+
+@pytest.mark.parametrize("reduction", ["per_sample", "mean", "sum"])
+def test_four_devices_do_what_one_does(reduction):
+    # Weighted-regularized triplet, too; one of the two per reduction keeps the compilations few.
+    kind = "weighted_regularized" if reduction == "mean" else "batch_hard"
+    triplet = {"loss.batch_hard.weight": 0.0, f"loss.{kind}.weight": 1.0}
+    # A small learning rate: after a large step the rounding of sums decides which of two images is the harder one.
+    small = {"optimizer.learning_rate": 0.001}
+    config = tiny_config(**ALL_LOSSES | {"loss.mecen.reduction": reduction} | triplet | small)
+    (one, one_metrics), (four, four_metrics) = run(config, 1, steps=2), run(config, 4, steps=2)
+    for first, second in zip(one_metrics, four_metrics, strict=True):
+        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "hetero_center", kind}
+        np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=2e-4)
+    # Parameters, BatchNorm statistics, heads, centers and momenta: everything.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
+
+
+def test_every_device_holds_the_same_state():
+    state, _ = run(tiny_config(**ALL_LOSSES), 4, steps=2)
+    for leaf in jax.tree.leaves(state):
+        shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
+        assert len(shards) == 4 and shards[0].shape == leaf.shape
+        for shard in shards[1:]:
+            np.testing.assert_array_equal(shard, shards[0])
+
+
+def test_step_is_reproducible_to_the_bit():
+    config = tiny_config(**ALL_LOSSES)
+    (one, one_metrics), (two, two_metrics) = run(config, 2, steps=2), run(config, 2, steps=2)
+    assert one_metrics == two_metrics
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, (one, two)))
+
+
+def test_loss_falls_on_one_batch():
+    config = tiny_config(**{"augment.erasing": 0.0, "optimizer.learning_rate": 0.05, "train.steps": 40})
+    method = methods.build(config, num_identities=CLASSES)
+    used = jax.local_devices()[:1]
+    update = parallel.data_parallel(method.update, used)
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+    losses = []
+    for _ in range(20):
+        state, metrics = update(state, parallel.shard(make_batch(config), used))
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < 0.5 * losses[0]
+    assert int(state.step) == 20
+
+
+def test_weights_of_the_loss_terms():
+    config = tiny_config(**ALL_LOSSES | {"loss.mecen.weight": 0.25, "loss.batch_hard.weight": 2.0})
+    _, (metrics,) = run(config, 1)
+    expected = (
+        metrics["identity"] + 0.25 * metrics["mecen"] + 0.5 * metrics["hetero_center"] + 2.0 * metrics["batch_hard"]
+    )
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+
+
+def test_switched_off_losses_leave_no_trace():
+    state, (metrics,) = run(tiny_config(**{"loss.mecen.weight": 0.0}), 1)
+    assert not {"mecen", "hetero_center", "batch_hard"} & metrics.keys()
+    assert set(state.training["heads"]) == {"classifier"}
+
+
+def test_part_identity_loss_embeds_stripes():
+    config = tiny_config(**{"loss.identity": "part", "model.stripes": 2, "model.parts": ()})
+    method = methods.build(config, num_identities=CLASSES)
+    state, (metrics,) = run(config, 1)
+    assert state.training["heads"]["classifier"].shape == (2, 32, CLASSES)
+    features = method.embed(jax.device_get(state.variables), make_batch(config)["visible"]["image"][0], "visible")
+    assert features["after_neck"].shape == (P * K, 2 * 32)
+    assert np.isfinite(metrics["loss"])
+
+
+def test_projected_centers_stay_unit_and_others_need_not():
+    lengths = {}
+    for centers in ("normalize", "project"):
+        config = tiny_config(**{"loss.mecen.centers": centers, "optimizer.centers_factor": 50.0})
+        state, _ = run(config, 2, steps=2)
+        lengths[centers] = np.linalg.norm(jax.device_get(state.training["heads"]["centers"]), axis=1)
+    np.testing.assert_allclose(lengths["project"], 1.0, rtol=1e-6)
+    assert abs(lengths["normalize"] - 1.0).max() > 1e-3
+
+
+def test_identity_loss_may_sit_before_the_neck():
+    # The neck then has no part in the identity loss, and its scale no gradient.
+    config = tiny_config(**{"loss.identity_feature": "before_neck", "loss.mecen.weight": 0.0})
+    config.optimizer.decay_norms_and_biases = False
+    state, (metrics,) = run(config, 1)
+    np.testing.assert_array_equal(jax.device_get(state.variables["params"]["neck"]["scale"]), 1.0)
+    np.testing.assert_allclose(metrics["loss"], metrics["identity"])
+
+
+def test_groups_have_their_own_learning_rates():
+    # A factor of zero freezes its group and no other.
+    config = tiny_config(**{"optimizer.backbone_factor": 0.0})
+    method = methods.build(config, num_identities=CLASSES)
+    before = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+    after = jax.device_get(run(config, 1)[0])
+    jax.tree.map(
+        np.testing.assert_array_equal, before.variables["params"]["backbone"], after.variables["params"]["backbone"]
+    )
+    for name in ("classifier", "centers"):
+        assert not np.array_equal(before.training["heads"][name], after.training["heads"][name])
+    assert not np.array_equal(before.variables["params"]["neck"]["scale"], after.variables["params"]["neck"]["scale"])
+
+
+def test_partition_that_does_not_divide_is_refused_before_anything_is_built():
+    with pytest.raises(UserError, match="heights that work: 64 or 96"):
+        methods.build(tiny_config(**{"data.height": 80}), num_identities=CLASSES)
+
+
+def test_unknown_method_is_refused_with_the_names_there_are():
+    with pytest.raises(UserError, match="mspac"):
+        methods.build(tiny_config(method="mspack"), num_identities=CLASSES)
+
+
+def test_method_is_a_value():
+    # A dataclass of plain fields: two builds of one config are equal, so nothing hides in it.
+    one, two = (methods.build(tiny_config(), num_identities=CLASSES) for _ in range(2))
+    assert one == two and dataclasses.replace(one, seed=1) != two
+
+
+def test_checkpoint_of_four_devices_goes_on_with_another_number(tmp_path):
+    config = tiny_config(**ALL_LOSSES)
+    method = methods.build(config, num_identities=CLASSES)
+    state, _ = run(config, 4)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state)
+    losses = {}
+    for devices in (4, 2, 1):
+        with Checkpoints(tmp_path) as checkpoints:
+            restored = checkpoints.restore(1, jax.eval_shape(method.init, jax.random.key(0)))
+        jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
+        used = jax.local_devices()[:devices]
+        update = parallel.data_parallel(method.update, used)
+        _, metrics = update(restored, parallel.shard(make_batch(config, devices, seed=1), used))
+        losses[devices] = float(metrics["loss"])
+    np.testing.assert_allclose([losses[2], losses[1]], losses[4], rtol=1e-4)

@@ -1,0 +1,125 @@
+"""Every learned system: what sets it apart, that devices do not matter to it, and that it learns."""
+
+import jax
+import numpy as np
+import pytest
+from helpers.steps import CLASSES, make_batch, run, tiny_config
+
+from jax_mspac import config as config_lib
+from jax_mspac import methods
+from jax_mspac.errors import UserError
+from jax_mspac.models import resnet
+from jax_mspac.studies import TABLES
+
+# The losses of each system beside the identity loss.
+LOSSES = {
+    "tone": {"contrastive"},
+    "one_stream": set(),
+    "two_stream": set(),
+    "zero_padding": set(),
+    "bdtr": {"dual_constrained"},
+    "ebdtr": {"center_constrained"},
+    "hetero_center": {"hetero_center"},
+    "hetero_center_triplet": {"hetero_center_triplet"},
+    "agw": {"weighted_regularized"},
+    "caj": {"weighted_regularized"},
+    "mspac": {"mecen"},
+}
+NO_LOSSES = {"loss", "identity", "gradient_norm", "learning_rate"}
+
+
+def system_config(name, **overrides):
+    """Small images, whose map has as many rows as the systems have stripes; a narrow network, narrow features."""
+    small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "recipe": "config"}
+    config = tiny_config(**small | overrides)
+    chosen = {"batch.identities", "batch.visible", "batch.infrared", "model.parts", *overrides}
+    if methods.METHODS[name].settings.get("model.embedding_dim"):
+        config.model.embedding_dim = 8
+        chosen.add("model.embedding_dim")
+    config = methods.configured(config, chosen=chosen)
+    config_lib.validate(config)
+    return config
+
+
+LEARNED = [name for name, system in methods.METHODS.items() if "model.metric" not in system.settings]
+
+
+def test_every_system_is_here_and_in_the_table():
+    assert set(LOSSES) == set(LEARNED)
+    assert [row.settings for row in TABLES["comparison"].rows] == [{"method": name} for name in methods.METHODS]
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"mspac"}))
+def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, monkeypatch):
+    # Half as deep, for the sake of compilation: a block in each stage.
+    monkeypatch.setitem(resnet.ARCHITECTURES, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+    config = system_config(name)
+    (one, one_metrics), (four, four_metrics) = run(config, 1), run(config, 4)
+    for first, second in zip(one_metrics, four_metrics, strict=True):
+        assert first.keys() == second.keys() == LOSSES[name] | NO_LOSSES
+        np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=5e-4, atol=1e-6)
+        weights = {loss: config.loss[loss].weight for loss in LOSSES[name]}
+        total = first["identity"] + sum(weight * first[loss] for loss, weight in weights.items())
+        np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
+
+
+def test_an_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_label():
+    config = system_config("caj", **{"augment.erasing": 0.0, "augment.pad": 0, "augment.flip": 0.0})
+    method = methods.build(config, num_identities=CLASSES)
+    batch = jax.tree.map(lambda x: x[0], make_batch(config))
+    images, labels = method._examples(batch, jax.numpy.int32(3))
+    count = len(batch["visible"]["label"])
+    assert len(images["visible"]) == 2 * count and len(images["infrared"]) == count
+    np.testing.assert_array_equal(labels[:count], labels[count : 2 * count])
+    pixels = np.asarray(images["visible"]) * np.array([0.229, 0.224, 0.225]) + np.array([0.485, 0.456, 0.406])
+    first, second = np.split(pixels, 2)
+    np.testing.assert_allclose(first * 255, batch["visible"]["image"], atol=1e-2)
+    for image, copy in zip(first, second, strict=True):
+        matches = [np.allclose(copy, image[..., channel : channel + 1], atol=1e-4) for channel in range(3)]
+        assert sum(matches) == 1
+
+
+def test_settings_of_a_system_give_way_to_the_user_s():
+    config = config_lib.default_config()
+    config.method, config.loss.dual_constrained.margin = "bdtr", 0.7
+    config.loss.dual_constrained.weight = 3.0
+    configured = methods.configured(config, chosen={"loss.dual_constrained.weight"})
+    assert configured.loss.dual_constrained.weight == 3.0 and configured.loss.dual_constrained.margin == 0.7
+    assert configured.model.shared_from == 5 and configured.model.parts == () and configured.loss.mecen.weight == 0
+    assert config.model.shared_from == 1  # the original is as it was
+
+
+def test_batches_keep_their_size_and_recipes_their_own():
+    config = config_lib.default_config()
+    config.method, config.recipe = "tone", "config"
+    assert config.batch.identities * (config.batch.visible + config.batch.infrared) == 64
+    configured = methods.configured(config)
+    assert (configured.batch.identities, configured.batch.visible, configured.batch.infrared) == (32, 1, 1)
+    assert configured.optimizer == config.optimizer
+    config.recipe = "own"
+    configured = methods.configured(config)
+    assert (configured.batch.identities, configured.optimizer.learning_rate) == (64, 0.001)
+    assert configured.optimizer.schedule == "constant" and configured.optimizer.weight_decay == 0
+
+
+def test_the_method_of_the_slides_is_what_the_config_says():
+    config = config_lib.default_config()
+    assert methods.configured(config).to_json() == config.to_json()
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_every_system_fits_the_default_config(name):
+    config = config_lib.default_config()
+    config.method = name
+    configured = methods.configured(config)
+    config_lib.validate(configured)
+    state = jax.eval_shape(methods.build(configured, num_identities=CLASSES).init, jax.random.key(0))
+    assert state.training["heads"]["classifier"].shape[-1] == CLASSES
+
+
+def test_a_method_that_does_not_exist_is_named():
+    config = config_lib.default_config()
+    config.method = "resnet"
+    with pytest.raises(UserError, match="config.method is 'resnet'; there are hog_kissme, .*, tone, .*, mspac"):
+        methods.configured(config)

@@ -1,0 +1,204 @@
+"""The embedder as a whole, its pooling and neck, and the heads on top."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_mspac.errors import UserError
+from jax_mspac.models import resnet
+from jax_mspac.models.embedder import Embedder, flatten_parts
+from jax_mspac.models.heads import Heads
+from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
+
+TINY = functools.partial(Embedder, backbone="shallow", width=8, parts=())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shallow():
+    """A backbone of every kind of stage that compiles fast."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.ARCHITECTURES, "shallow", (resnet.BasicBlock, (1, 1, 1, 1)))
+        yield
+
+
+def images(n=4):
+    rng = np.random.default_rng(7)
+    return {m: jnp.asarray(rng.normal(size=(n, 48, 24, 3)), jnp.float32) for m in ("visible", "infrared")}
+
+
+def filled(model, x):
+    """Variables of the model: random kernels, normalization that does nothing. Far faster than to compile `init`."""
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), x, train=False))
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        if leaf.ndim > 1:
+            return jnp.asarray(rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1])), leaf.dtype)
+        return jnp.full(leaf.shape, 0 if path[-1].key in ("mean", "bias") else 1, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+def test_average_pool_is_the_mean():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    np.testing.assert_allclose(average_pool(jnp.asarray(x)), x.mean(axis=(1, 2)), atol=1e-6)
+    assert average_pool(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.float32
+
+
+@pytest.mark.parametrize("p", [1.0, 3.0, 6.5])
+def test_gem_agrees_with_numpy(p):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    expected = (np.maximum(x.astype(np.float64), 1e-6) ** p).mean(axis=(1, 2)) ** (1 / p)
+    model = GeneralizedMeanPool()
+    assert model.init(jax.random.key(0), jnp.asarray(x)) == {"params": {"p": 3.0}}
+    np.testing.assert_allclose(model.apply({"params": {"p": jnp.float32(p)}}, jnp.asarray(x)), expected, rtol=1e-4)
+
+
+def test_gem_of_dead_channels_has_finite_gradients():
+    loss = jax.grad(lambda p, x: GeneralizedMeanPool().apply({"params": {"p": p}}, x).sum(), argnums=(0, 1))
+    for gradient in loss(jnp.float32(3), jnp.zeros((1, 3, 4, 5))):
+        assert np.isfinite(gradient).all()
+
+
+def test_stripes_are_consecutive_rows():
+    x = jnp.arange(2 * 6 * 2 * 3.0).reshape(2, 6, 2, 3)
+    stripes = split_stripes(x, 3)
+    for i in range(3):
+        np.testing.assert_array_equal(stripes[:, i], x[:, 2 * i : 2 * i + 2])
+
+
+@pytest.mark.parametrize(("stripes", "embedding_dim"), [(0, None), (3, None), (3, 5)])
+def test_features_are_pooled_stripes_of_the_backbone_in_layers_of_their_own(stripes, embedding_dim):
+    model = TINY(stripes=stripes, embedding_dim=embedding_dim)
+    variables = filled(model, images())
+    out = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images())
+    backbone = {c: variables[c]["backbone"] for c in variables}
+    maps = jax.jit(lambda v, x: resnet.ResNet("shallow", width=8).apply(v, x, train=False))(backbone, images())
+    assert maps.shape == (8, 3, 2, 64)
+    expected = np.asarray(maps.mean(axis=2) if stripes else maps.mean(axis=(1, 2))[:, None])
+    if embedding_dim:
+        kernels = [variables["params"][f"embedding_{i}"]["kernel"] for i in range(3)]
+        expected = np.stack([expected[:, i] @ kernels[i] for i in range(3)], axis=1)
+    np.testing.assert_allclose(out["before_neck"], expected, atol=1e-5)
+    # A fresh neck in inference divides by sqrt(1 + epsilon) alone.
+    np.testing.assert_allclose(out["after_neck"], expected / np.sqrt(1 + 1e-5), atol=1e-5)
+    np.testing.assert_array_equal(
+        flatten_parts(out["before_neck"]), np.concatenate(list(out["before_neck"].swapaxes(0, 1)), 1)
+    )
+
+
+def test_neck_normalizes_each_feature_of_each_stripe_without_bias():
+    model = TINY(stripes=3, embedding_dim=5)
+    variables = filled(model, images())
+    assert variables["params"]["neck"].keys() == {"scale"}
+    assert [variables["params"][f"embedding_{i}"]["kernel"].shape for i in range(3)] == [(64, 5)] * 3
+    scaled = jax.tree.map(lambda leaf: leaf, variables)
+    scaled["params"]["neck"]["scale"] = jnp.arange(1, 16.0)
+    out, updates = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"]))(scaled, images())
+    after = np.asarray(out["after_neck"])
+    assert after.shape == (8, 3, 5) and after.dtype == np.float32
+    np.testing.assert_allclose(after.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(after.std(axis=0), np.arange(1, 16).reshape(3, 5), rtol=1e-3)
+    before = np.asarray(out["before_neck"]).reshape(8, 15)
+    np.testing.assert_allclose(updates["batch_stats"]["neck"]["mean"], 0.1 * before.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(updates["batch_stats"]["neck"]["var"], 0.9 + 0.1 * before.var(axis=0), atol=1e-6)
+
+
+def test_cascade_and_gem_are_part_of_the_network():
+    model = TINY(parts=(3, 1), pooling="gem", attention_kernel=3)
+    variables = filled(model, images())
+    names = {"backbone", "attention", "pooling", "neck"}
+    assert variables["params"].keys() == names and variables["params"]["attention"].keys() == {
+        *(f"level0_part{i}" for i in range(3)),
+        "level1_part0",
+    }
+    out, state = jax.eval_shape(lambda v: model.apply(v, images(), train=False, mutable=["intermediates"]), variables)
+    assert out["after_neck"].shape == (8, 1, 64)
+    assert state["intermediates"]["attention"]["level1_part0"]["spatial_gate"][0].shape == (8, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"parts": (6, 3, 1)}, "6 stripes do not divide a feature map of 3 rows.*height 48 at stride 16.*work: 96"),
+        ({"last_stride": 2, "stripes": 3}, "3 stripes do not divide a feature map of 2 rows.*stride 32.*work: 96"),
+        ({"stripes": -1}, "-1 stripes"),
+        ({"pooling": "max"}, "'max'.*average, gem"),
+    ],
+)
+def test_bad_fields_are_named(fields, message):
+    model = Embedder(**{"backbone": "resnet18", "width": 8, "parts": (), **fields})
+    with pytest.raises(UserError, match=message):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), images(1), train=False))
+
+
+def test_bfloat16_features_parameters_and_statistics_are_float32():
+    model = TINY(parts=(3, 1), pooling="gem", embedding_dim=5, dtype=jnp.bfloat16)
+    variables, out = jax.eval_shape(
+        lambda: (
+            model.init(jax.random.key(0), images(), train=False),
+            model.init_with_output(jax.random.key(0), images(), train=True)[0],
+        )
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, out))} == {jnp.dtype("float32")}
+
+
+def test_four_devices_with_synchronized_normalization_equal_one():
+    # 4 devices of 2 images per modality against 1 device of 8: features, statistics and gradients.
+    model = TINY(axis_name="data", embedding_dim=6)
+    x = images(8)
+    variables = filled(TINY(embedding_dim=6), x)
+    target = jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 6)), jnp.float32)
+
+    def loss(model, params, batch_stats, x, target):
+        out, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats}, x, train=True, mutable=["batch_stats"]
+        )
+        features = out["after_neck"].reshape(target.shape)  # [2, n, D]: modality, image
+        return jnp.mean((features - target) ** 2), (features, updates["batch_stats"])
+
+    def step(model, params, batch_stats, x, target):
+        gradient = jax.grad(functools.partial(loss, model), has_aux=True)
+        return gradient(params, batch_stats, x, target)
+
+    def device_step(*args):
+        gradients, (features, statistics) = step(model, *args)
+        return jax.lax.pmean(gradients, "data"), (features, statistics)
+
+    split = jax.tree.map(lambda a: a.reshape(4, 2, *a.shape[1:]), x)
+    split_target = target.reshape(2, 4, 2, 6).transpose(1, 0, 2, 3)
+    parallel = jax.pmap(device_step, axis_name="data", in_axes=(None, None, 0, 0))
+    arguments = variables["params"], variables["batch_stats"]
+    gradients, (features, statistics) = parallel(*arguments, split, split_target)
+    expected = jax.jit(functools.partial(step, TINY(embedding_dim=6)))(*arguments, x, target)
+
+    features = features.transpose(1, 0, 2, 3).reshape(2, 8, 6)
+    np.testing.assert_allclose(features, expected[1][0], atol=2e-4)
+    for (path, many), one in zip(
+        jax.tree_util.tree_leaves_with_path((gradients, statistics)),
+        jax.tree.leaves((expected[0], expected[1][1])),
+        strict=True,
+    ):
+        for device in range(4):
+            tolerance = 1e-3 * np.abs(one).max()
+            np.testing.assert_allclose(many[device], one, atol=tolerance, err_msg=jax.tree_util.keystr(path))
+
+
+@pytest.mark.parametrize("centers", [True, False])
+def test_heads(centers):
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)), jnp.float32)
+    outputs, variables = Heads(num_classes=7, centers=centers).init_with_output(jax.random.key(0), features)
+    classifier = np.asarray(variables["params"]["classifier"])
+    assert classifier.shape == (2, 3, 7) and 0 < classifier.std() < 0.002
+    for part in range(2):
+        np.testing.assert_allclose(outputs["logits"][:, part], features[:, part] @ classifier[part], atol=1e-6)
+    if not centers:
+        assert variables["params"].keys() == {"classifier"} and outputs.keys() == {"logits"}
+        return
+    assert outputs["centers"].shape == (7, 6)
+    np.testing.assert_allclose(np.linalg.norm(outputs["centers"], axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(outputs["centers"], variables["params"]["centers"])
+    assert np.linalg.matrix_rank(outputs["centers"]) == 6
