@@ -17,30 +17,30 @@ from jax_mspac.config import default_config
 
 
 def get_config() -> ConfigDict:
-    config = default_config()
+    config = default_config("synthetic")
     config.recipe = "config"  # whatever the method, minutes on a CPU need the optimizer below
-    config.data.name = "synthetic"
-    config.data.height, config.data.width = 96, 48
-    config.data.train_identities, config.data.val_identities, config.data.test_identities = 200, 24, 60
-    config.data.images_per_camera = 4
+    # What follows gives way to the settings of another system: --config.method=agw.
+    with config.giving_way():
+        config.data.train_identities, config.data.val_identities, config.data.test_identities = 200, 24, 60
+        config.data.images_per_camera = 4
 
-    config.batch.identities, config.batch.visible, config.batch.infrared = 8, 2, 2
-    config.augment.erasing = 0.0
-    config.augment.channel_exchange = 0.5
-    config.augment.random_gray = 1.0
+        config.batch.identities, config.batch.visible, config.batch.infrared = 8, 2, 2
+        config.augment.erasing = 0.0
+        config.augment.channel_exchange = 0.5
+        config.augment.random_gray = 1.0
 
-    config.model.width = 16
-    config.model.shared_from = 0
+        config.model.width = 16
+        config.model.shared_from = 0
 
-    config.optimizer.name = "adamw"
-    config.optimizer.learning_rate = 0.002
-    config.optimizer.centers_factor = 1.0
-    config.optimizer.weight_decay = 0.01
+        config.optimizer.name = "adamw"
+        config.optimizer.learning_rate = 0.002
+        config.optimizer.centers_factor = 1.0
+        config.optimizer.weight_decay = 0.01
 
-    config.train.steps = 1600
-    config.train.log_every = 20
-    config.checkpoint.every = 400
-    config.eval.every = 400
-    config.eval.flip = True
-    config.eval.baselines = True
+        config.train.steps = 1600
+        config.train.log_every = 20
+        config.checkpoint.every = 400
+        config.eval.every = 400
+        config.eval.flip = True
+        config.eval.baselines = True
     return config

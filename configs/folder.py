@@ -5,7 +5,9 @@
 ResNet-18 at 96x48, identity + MeCen + batch-hard triplet loss. Without an infrared camera,
 --config.data.simulate_infrared=True derives infrared images from photographs; every report then says so.
 With few identities a single split says little: --config.data.folds=5 trains five models, which test on every identity
-once, in folders fold_1 to fold_5 of the --workdir, and averages them.
+once, in folders fold_1 to fold_5 of the --workdir, and averages them. Other fields of the data: rgb and ir, names of
+the two folders; test_identities, a file with one identity per line; test_fraction, val_fraction, seed; and
+--config.eval.exclude_same_camera=True where one camera takes both modalities.
 
 Needs: photographs of a dozen identities or more, and better pretrained weights of a ResNet-18.
 Takes: 3 minutes for 200 steps on two CPU cores.
@@ -19,27 +21,17 @@ from jax_mspac.config import default_config
 
 
 def get_config() -> ConfigDict:
-    config = default_config()
-    config.data.name = "folder"
-    config.data.rgb = "rgb"  # sub-folder of the visible images
-    config.data.ir = "ir"  # sub-folder of the infrared images
-    config.data.simulate_infrared = False
-    config.data.test_identities = ""  # file with one identity per line; "": a random share
-    config.data.test_fraction = 0.4
-    config.data.val_fraction = 0.0
-    config.data.folds = 0  # 2 or more: cross-validation, which tests on every identity once; 0: one random share
-    config.data.fold = 0  # 1 to folds; 0: all of them, and their mean
-    config.data.seed = 0  # of the random share and of the folds
+    config = default_config("folder")
+    # What follows gives way to the settings of another system: --config.method=agw.
+    with config.giving_way():
+        config.augment.pad = 6
+        config.loss.batch_hard.weight = 1.0
+        config.optimizer.learning_rate = 0.1
+        config.optimizer.backbone_factor = 0.2
 
-    config.augment.pad = 6
-    config.loss.batch_hard.weight = 1.0
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.backbone_factor = 0.2
-
-    config.train.steps = 200
-    config.checkpoint.every = 50
-    config.eval.every = 0  # without validation identities (data.val_fraction) there is nothing to monitor
-    config.eval.shots = (0, 1)  # the primary metric searches the whole gallery
-    config.eval.exclude_same_camera = False  # True where one camera takes both modalities
-    config.eval.baselines = True
+        config.train.steps = 200
+        config.checkpoint.every = 50
+        config.eval.every = 0  # without validation identities (data.val_fraction) there is nothing to monitor
+        config.eval.shots = (0, 1)  # the primary metric searches the whole gallery
+        config.eval.baselines = True
     return config

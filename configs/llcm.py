@@ -16,7 +16,6 @@ from jax_mspac.config import full_size_config
 
 
 def get_config() -> ConfigDict:
-    config = full_size_config()
-    config.data.name = "llcm"
+    config = full_size_config("llcm")
     config.train.steps = 43_000  # 81 epochs of the visible images
     return config

@@ -20,9 +20,8 @@ from jax_mspac.config import full_size_config
 
 
 def get_config() -> ConfigDict:
-    config = full_size_config()
-    config.data.name = "regdb"
-    config.data.trial = 0  # 1 to 10; 0: all of them, and their mean
+    config = full_size_config("regdb")
+    config.data.trial = 0  # all ten, and their mean
     config.train.steps = 5_200  # 81 epochs of the visible images
     config.checkpoint.every = 500
     config.eval.direction = "visible->infrared"  # the one papers name first

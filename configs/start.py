@@ -16,10 +16,11 @@ from configs import study
 
 def get_config() -> ConfigDict:
     config = study.get_config()
-    config.data.seed = 1
-    config.batch.visible, config.batch.infrared = 4, 0
-    config.model.parts = ()
-    config.loss.mecen.weight = 0.0
-    config.train.steps = 1600
-    config.eval.every = 0
+    with config.giving_way():
+        config.data.seed = 1
+        config.batch.visible, config.batch.infrared = 4, 0
+        config.model.parts = ()
+        config.loss.mecen.weight = 0.0
+        config.train.steps = 1600
+        config.eval.every = 0
     return config

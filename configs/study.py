@@ -16,7 +16,8 @@ from configs import demo
 
 def get_config() -> ConfigDict:
     config = demo.get_config()
-    config.augment.random_gray = 0.0
-    config.train.steps = 800
-    config.checkpoint.every = 800
+    with config.giving_way():
+        config.augment.random_gray = 0.0
+        config.train.steps = 800
+        config.checkpoint.every = 800
     return config

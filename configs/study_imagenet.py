@@ -19,10 +19,11 @@ from configs import study
 
 def get_config() -> ConfigDict:
     config = study.get_config()
-    config.data.train_identities = 60
-    config.model.width = 64
-    config.model.pretrained = "hf://timm/resnet18.tv_in1k"
-    config.optimizer.learning_rate = 0.0005
-    config.train.steps = 400
-    config.checkpoint.every = 400
+    with config.giving_way():
+        config.data.train_identities = 60
+        config.model.width = 64
+        config.model.pretrained = "hf://timm/resnet18.tv_in1k"
+        config.optimizer.learning_rate = 0.0005
+        config.train.steps = 400
+        config.checkpoint.every = 400
     return config

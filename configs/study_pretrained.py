@@ -18,8 +18,9 @@ from configs import study
 
 def get_config() -> ConfigDict:
     config = study.get_config()
-    config.data.train_identities = 60
-    config.model.pretrained = "runs/start"
-    config.train.steps = 300
-    config.checkpoint.every = 300
+    with config.giving_way():
+        config.data.train_identities = 60
+        config.model.pretrained = "runs/start"
+        config.train.steps = 300
+        config.checkpoint.every = 300
     return config

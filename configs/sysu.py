@@ -20,11 +20,7 @@ from jax_mspac.config import full_size_config
 
 
 def get_config() -> ConfigDict:
-    config = full_size_config()
-    config.data.name = "sysu_mm01"
+    config = full_size_config("sysu_mm01")
     config.data.train_splits = ("train", "val")  # the usual 395 identities
     config.train.steps = 56_000  # 81 epochs of the RGB images
-    config.eval.modes = ("all", "indoor")
-    config.eval.galleries = ("seeded",)  # or ("official", "seeded")
-    config.eval.sysu_lists = ""  # folder with rand_perm_cam.mat in it or in its exp folder, for "official"
     return config

@@ -1,172 +1,221 @@
-"""The default configuration, which the files in configs/ change, and its validation.
+"""The configuration of a run: sections of settings, which the files in configs/ change, and their validation.
 
-The fields are the whole vocabulary of a run: a command line can only change what is listed here and what the config
-file adds for its data set, under `data` (arguments of its builder) and `eval` (arguments of its protocols). Of a tuple
-it gives the items with commas: --config.data.train_splits=train,val.
+The fields are the whole vocabulary of a run; each stands once, with its default, its range and its meaning, in the
+component that it sets up: `default_config` lists them. A value comes from the defaults, from the system that
+`config.method` names, from the config file, or from the command line; what is later in this order wins. Of a tuple a
+command line gives the items with commas: --config.data.train_splits=train,val.
 """
 
+import contextlib
+import dataclasses
 import itertools
 import json
-import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from jax_mspac import fields
+from jax_mspac import settings
 from jax_mspac.errors import UserError
+from jax_mspac.settings import NOT_NEGATIVE, Expected, Problem, SettingsError, at_least, setting, within
 
 # Name of the resolved config in the workdir.
 FILE = "config.json"
-# A resumed run must agree with its checkpoints in these sections; elsewhere (train, eval, ...) it may change its mind.
-RUN_IDENTITY = ("method", "recipe", "seed", "data", "batch", "augment", "model", "loss", "optimizer")
-# Where data lies may differ between machines.
-LOCATIONS = ("source", "data_dir")
+# What a resumed run may change: where the data lies, and what does not touch the model. All else makes another run.
+MAY_CHANGE = (
+    "data.source",
+    "data.data_dir",
+    "train.log_every",
+    "train.skip_nonfinite",
+    "train.decoded_gb",
+    "train.compilation_cache",
+    "checkpoint",
+    "eval",
+)
 
 
-def default_config() -> ConfigDict:
-    """All fields with their defaults: MSPAC-MeCen on the demo data, at a size for two CPU cores."""
-    config = ConfigDict()
-    config.method = "mspac"  # a name of jax_mspac.methods.METHODS; it sets what makes that system, unless you do
-    config.recipe = "own"  # optimizer, schedule and identities per step: of the method (own), or as set here (config)
-    config.seed = 0
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What no section holds."""
 
-    config.data = ConfigDict()
-    config.data.name = "synthetic"  # a name of jax_mspac.data.datasets.DATASETS
-    config.data.source = ""  # folder of the original images, for data sets that have one
-    config.data.data_dir = ""  # where prepared TFDS sets are kept; "": TFDS's own default, ~/tensorflow_datasets
-    config.data.height = 96  # pixels
-    config.data.width = 48
-    config.data.train_splits = ("train",)  # ("train", "val") trains on the validation identities too
-    config.data.skip_bad_images = False  # leave out, and count, images that cannot be read; False: refuse the set
+    method: str = setting("mspac", None, "a name of jax_mspac.methods.METHODS; it sets what makes that system")
+    recipe: str = setting("own", settings.one_of(("own", "config")), "of the method, or as set here (config)")
+    seed: int = setting(0, within(0, 2**32 - 1))
 
-    config.batch = ConfigDict()  # identities x (visible + infrared) images per step, over all devices
-    config.batch.identities = 8
-    config.batch.visible = 4
-    config.batch.infrared = 4
+    __post_init__ = settings.check
 
-    config.augment = ConfigDict()
-    config.augment.pad = 4  # pixels of padding before the random crop; 0: no crop
-    config.augment.flip = 0.5  # probability, like the ones below
-    config.augment.erasing = 0.5
-    config.augment.channel_exchange = 0.0  # visible images only: one channel shown in all three
-    config.augment.random_gray = 0.0  # visible images only
-    config.augment.channel_augmentation = False  # show each visible image twice, the second time with channel exchange
 
-    config.model = ConfigDict()
-    config.model.backbone = "resnet18"  # resnet18, resnet34, resnet50
-    config.model.width = 64  # channels of the first stage; 64 is the published size
-    config.model.pretrained = "none"  # none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir
-    config.model.last_stride = 1
-    config.model.shared_from = 1  # 0: all layers shared ... 1: own stems ... 5: two separate networks
-    config.model.nonlocal_blocks = False  # AGW's, behind the second half of layers 2 and 3
-    config.model.input_form = "rgb"  # rgb; zero_padding: two channels, one per modality, into a shared network
-    config.model.parts = (6, 3, 1)  # stripes per level of the cascade; (): no attention
-    config.model.attention_form = "mask"  # mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)
-    config.model.attention_kernel = 7  # of the spatial gate
-    config.model.stripes = 6  # of the embedding when loss.identity is "part"
-    config.model.pooling = "average"  # average, gem
-    config.model.embedding_dim = 0  # 0: the pooled feature itself
-    config.model.descriptor = "hog"  # of the methods without a network: hog, lomo
-    config.model.metric = "kissme"  # of the methods that end with one: pca, kissme, lfda, cca, craft, hcml
-    config.model.metric_dims = 100  # of the features that come out of it
-    config.model.dtype = "float32"  # of the computation: float32, bfloat16; parameters stay float32
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which images, and at which size they are used; data sets have further fields."""
 
-    config.loss = ConfigDict()
-    config.loss.identity = "global"  # global: one classifier on the unified feature; part: one per stripe
-    config.loss.identity_feature = "after_neck"  # what is classified: before_neck, after_neck
-    config.loss.label_smoothing = 0.0
-    config.loss.mecen = ConfigDict()
-    config.loss.mecen.weight = 1.0  # 0: no center loss
-    config.loss.mecen.feature = "before_neck"  # before_neck, after_neck
-    config.loss.mecen.margin = 0.3
-    config.loss.mecen.use_margin = True
-    config.loss.mecen.use_exp = True
-    config.loss.mecen.reduction = "per_sample"  # sum (the slides), mean, per_sample
-    config.loss.mecen.centers = "normalize"  # kept unit where used: normalize; also after each step: project
-    config.loss.hetero_center = ConfigDict()
-    config.loss.hetero_center.weight = 0.0  # 0: no hetero-center loss
-    config.loss.hetero_center.margin = 0.1
-    config.loss.batch_hard = ConfigDict()
-    config.loss.batch_hard.weight = 0.0  # 0: no batch-hard triplet loss
-    config.loss.batch_hard.margin = 0.3
-    config.loss.weighted_regularized = ConfigDict()
-    config.loss.weighted_regularized.weight = 0.0  # 0: no weighted regularized triplet loss
-    config.loss.weighted_regularized.squared = False  # of the squared difference, as in CAJ
-    config.loss.hetero_center_triplet = ConfigDict()
-    config.loss.hetero_center_triplet.weight = 0.0  # 0: no triplet loss of modality centers
-    config.loss.hetero_center_triplet.margin = 0.3
-    config.loss.hetero_center_triplet.stripes = 0.0  # weight of the mean over stripes, beside that of the whole
-    config.loss.contrastive = ConfigDict()
-    config.loss.contrastive.weight = 0.0  # 0: no contrastive loss across the modalities
-    config.loss.contrastive.margin = 0.5
-    config.loss.dual_constrained = ConfigDict()
-    config.loss.dual_constrained.weight = 0.0  # 0: no dual-constrained top-ranking loss (BDTR)
-    config.loss.dual_constrained.margin = 0.5
-    config.loss.center_constrained = ConfigDict()
-    config.loss.center_constrained.weight = 0.0  # 0: no center-constrained top-ranking loss (eBDTR)
-    config.loss.center_constrained.margin = 0.5
+    name: str = setting("synthetic", None, "a name of jax_mspac.data.registry.DATA_SETS")
+    source: str = setting("", None, "folder of the original images, for data sets that have one")
+    data_dir: str = setting("", None, "of prepared TFDS sets; '': TFDS's own default, ~/tensorflow_datasets")
+    height: int = setting(96, at_least(1), "pixels")
+    width: int = setting(48, at_least(1), "pixels")
+    train_splits: tuple[str, ...] = setting(
+        ("train",), Expected("names of splits, such as train,val", len), "train,val trains on the validation split too"
+    )
+    skip_bad_images: bool = setting(False, None, "leave out, and count, images that cannot be read, or refuse the set")
 
-    config.optimizer = ConfigDict()
-    config.optimizer.name = "sgd"  # sgd (Nesterov), adamw
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.backbone_factor = 1.0  # learning rate of the backbone relative to the new layers
-    config.optimizer.centers_factor = 5.0  # learning rate of the MeCen centers likewise
-    config.optimizer.momentum = 0.9
-    config.optimizer.weight_decay = 5e-4
-    config.optimizer.decay_norms_and_biases = False
-    config.optimizer.clip_norm = 0.0  # largest global gradient norm; 0: no clipping
-    config.optimizer.schedule = "cosine"  # constant, step, cosine
-    config.optimizer.warmup = 0.1  # linear, as a fraction of train.steps
-    config.optimizer.milestones = (0.4, 0.7)  # step: x0.1 at these fractions of train.steps
+    __post_init__ = settings.check
 
-    config.train = ConfigDict()
-    config.train.steps = 400
-    config.train.log_every = 10  # steps between progress lines
-    config.train.skip_nonfinite = 0  # steps with a loss or gradient that is not finite to leave out before it stops
-    config.train.decoded_gb = 5.0  # of training images to keep decoded in memory; 0: decode them each time
-    config.train.compilation_cache = True  # keep compiled programs in a folder of this user
 
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every = 100  # steps
-    config.checkpoint.keep = 2  # latest checkpoints kept, besides the best one
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """The training loop."""
 
-    config.eval = ConfigDict()
-    config.eval.every = 200  # steps between evaluations while training; 0: only at the end
-    config.eval.monitor_split = "val"  # what those look at; it also chooses the best checkpoint, unless "test"
-    config.eval.batch = 64  # images
-    config.eval.checkpoint = "latest"  # of --mode evaluate: latest, best or a step
-    config.eval.feature = "after_neck"  # the primary metric: before_neck, after_neck or metric; all get reported
-    config.eval.flip = False  # average the features of an image and of its horizontal flip
-    config.eval.direction = "infrared->visible"  # the primary metric's direction
-    config.eval.trials = 10  # random galleries
-    config.eval.shots = (1,)  # gallery images per identity and camera; 0: the whole gallery
-    config.eval.postprocessing = ()  # further rows, re-ranked by: k_reciprocal, gallery_affinity
-    config.eval.baselines = False  # report chance, raw pixels and HOG beside the model
+    steps: int = setting(400, at_least(1))
+    log_every: int = setting(10, at_least(1), "steps between progress lines")
+    skip_nonfinite: int = setting(0, at_least(0), "steps that are not finite to leave out before it stops")
+    decoded_gb: float = setting(5.0, NOT_NEGATIVE, "of training images to keep decoded in memory; 0: none")
+    compilation_cache: bool = setting(True, None, "keep compiled programs in a folder of this user")
+
+    __post_init__ = settings.check
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """Checkpoints while training."""
+
+    every: int = setting(100, at_least(1), "steps")
+    keep: int = setting(2, at_least(1), "latest checkpoints kept, besides the best one")
+
+    __post_init__ = settings.check
+
+
+class Config(ConfigDict):
+    """A config that knows which of its fields were set after its defaults."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        object.__setattr__(self, "_set", set())
+        super().__init__(*arguments, **options)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._set.add(key)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        super().__setstate__(state)
+        object.__setattr__(self, "_set", set(state["_set"]))
+
+    @property
+    def chosen(self) -> set[str]:
+        """The fields that were set, such as "model.width"."""
+        inner = {
+            f"{name}.{field}" for name, value in self.items() if isinstance(value, Config) for field in value.chosen
+        }
+        return inner | {name for name in self._set if not isinstance(self[name], ConfigDict)}
+
+    @contextlib.contextmanager
+    def giving_way(self) -> Iterator[None]:
+        """What is set in here is a default: the system that is trained may set it otherwise."""
+        sections = [self, *_nested(self)]
+        before = [set(section._set) for section in sections]
+        yield
+        for section, names in zip(sections, before, strict=True):
+            object.__setattr__(section, "_set", names)
+
+
+def _nested(config: ConfigDict) -> Iterator[ConfigDict]:
+    for value in config.values():
+        if isinstance(value, ConfigDict):
+            yield value
+            yield from _nested(value)
+
+
+def chosen(config: ConfigDict) -> set[str]:
+    """The fields of a config that a config file or a command line has set."""
+    return config.chosen if isinstance(config, Config) else set()
+
+
+def sections() -> list[tuple[str, type]]:
+    """The sections of a config and the components that they set up; "" is of fields without a section.
+
+    `data` and `eval` have further fields, of the data set; `loss` has a section for each loss of `losses.LOSSES`.
+    """
+    # JAX takes a second to import: --help answers without it.
+    from jax_mspac import methods
+    from jax_mspac.data.sampling import BatchSettings
+    from jax_mspac.evaluation.evaluator import EvaluationSettings
+    from jax_mspac.losses import LOSSES, Identity
+    from jax_mspac.methods.augmentation import Augmentation
+    from jax_mspac.methods.learned import InitialWeights
+    from jax_mspac.methods.optimizers import Recipe
+    from jax_mspac.models.embedder import Embedder
+
+    return [
+        ("", RunSettings),
+        ("data", DataSettings),
+        ("batch", BatchSettings),
+        ("augment", Augmentation),
+        ("model", Embedder),
+        ("model", InitialWeights),
+        ("loss", Identity),
+        *((f"loss.{name}", loss) for name, loss in LOSSES.items()),
+        ("optimizer", Recipe),
+        ("train", TrainSettings),
+        ("checkpoint", CheckpointSettings),
+        ("eval", EvaluationSettings),
+        *methods.sections().items(),
+    ]
+
+
+def default_config(data_set: str = "synthetic") -> Config:
+    """All fields with their defaults: MSPAC-MeCen at a size for two CPU cores.
+
+    Args:
+      data_set: its name; it adds fields to `data` and `eval`.
+
+    Raises:
+      UserError: there is no such data set.
+    """
+    from jax_mspac.data.registry import named
+
+    config = Config()
+    for section, component in sections():
+        values = config
+        for name in section.split(".") if section else ():
+            if name not in values:
+                values[name] = Config()
+            values = values[name]
+        for name, default in settings.defaults(component).items():
+            values[name] = default
+    added = named(data_set)
+    config.data.name = data_set
+    for values, fields in ((config.data, added.fields), (config.eval, added.eval_fields)):
+        for name, default in fields.items():
+            values[name] = default
+    for values in (config, *_nested(config)):
+        values._set.clear()
     return config
 
 
-def full_size_config() -> ConfigDict:
-    """The full method at the size of the slides, for accelerators: ResNet-50 from ImageNet weights at 288x144.
+def full_size_config(data_set: str) -> Config:
+    """The defaults at the size of the slides, for accelerators: ResNet-50 from ImageNet weights at 288x144.
 
     The slides give no recipe; the optimizer's is AGW's (Ye et al., arXiv 2001.04193).
     """
-    config = default_config()
-    config.data.height, config.data.width = 288, 144
-    config.augment.pad = 10
-    config.augment.erasing = 0.0
-    config.model.backbone = "resnet50"
-    config.model.pretrained = "hf://timm/resnet50.tv_in1k"
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.backbone_factor = 0.1
-    config.optimizer.schedule = "step"
-    config.optimizer.warmup = 0.12  # 10, 20 and 50 of 81 epochs
-    config.optimizer.milestones = (0.25, 0.62)
-    config.train.log_every = 50
-    config.checkpoint.every = 1000
-    # The published sets leave no validation split, and test identities must not choose the model: the last step counts.
-    config.eval.every = 0
-    config.eval.monitor_split = "test"  # if eval.every is set all the same: watched, but it chooses no checkpoint
+    config = default_config(data_set)
+    with config.giving_way():
+        config.data.height, config.data.width = 288, 144
+        config.augment.pad = 10
+        config.augment.erasing = 0.0
+        config.model.backbone = "resnet50"
+        config.model.pretrained = "hf://timm/resnet50.tv_in1k"
+        config.optimizer.learning_rate = 0.1
+        config.optimizer.backbone_factor = 0.1
+        config.optimizer.schedule = "step"
+        config.optimizer.warmup = 0.12  # 10, 20 and 50 of 81 epochs
+        config.optimizer.milestones = (0.25, 0.62)
+        config.train.log_every = 50
+        config.checkpoint.every = 1000
+        # The published sets leave no validation split, and test identities must not choose the model: the last step
+        # counts.
+        config.eval.every = 0
+        config.eval.monitor_split = "test"  # if eval.every is set all the same: watched, but it chooses no checkpoint
     return config
 
 
@@ -176,107 +225,55 @@ def check_types(config: ConfigDict) -> None:
     Raises:
       UserError: lists those that are not.
     """
-    if problems := fields.problems(config, default_config()):
-        raise UserError("impossible settings:\n" + "\n".join(problems))
+    lines: list[str] = []
+
+    def visit(prefix: str, values: Any, defaults: ConfigDict) -> None:
+        if not isinstance(values, ConfigDict):
+            lines.append(f"  config.{prefix.removesuffix('.')} is {values!r}; expected a section of settings")
+            return
+        for name in sorted(set(values) - set(defaults)):
+            lines.append(f"  config.{prefix}{name}: there is no such field; there are {', '.join(defaults)}")
+        for name, default in defaults.items():
+            field = prefix + name
+            if name not in values:
+                lines.append(f"  config.{field} is missing; its default is {default!r}")
+            elif isinstance(default, ConfigDict):
+                visit(f"{field}.", values[name], default)
+            elif found := settings.mistyped(values[name], default):
+                lines.append(f"  config.{field} is {values[name]!r}; expected {found}")
+
+    data = config.get("data")
+    name = data.get("name", "synthetic") if isinstance(data, ConfigDict) else "synthetic"
+    visit("", config, default_config(name))
+    if lines:
+        raise UserError("impossible settings:\n" + "\n".join(lines))
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks what can be checked before anything is built.
+    """Checks a config by building its components.
 
     Raises:
       UserError: lists every field with an impossible value, the value, and what is possible.
     """
+    from jax_mspac import methods
+
     check_types(config)
-    problems = []
-
-    def expect(field: str, ok: bool, expected: str) -> None:
-        if not ok:
-            value = config
-            for name in field.split("."):
-                value = value[name]
-            problems.append(f"  config.{field} is {value!r}; expected {expected}")
-
-    def one_of(field: str, value: str, *choices: str) -> None:
-        expect(field, value in choices, " or ".join(repr(choice) for choice in choices))
-
-    expect("seed", 0 <= config.seed < 2**32, "0 to 4294967295")
-    for field, value in (
-        ("data.height", config.data.height),
-        ("data.width", config.data.width),
-        ("model.width", config.model.width),
-        ("model.stripes", config.model.stripes),
-        ("train.steps", config.train.steps),
-        ("train.log_every", config.train.log_every),
-        ("checkpoint.every", config.checkpoint.every),
-        ("checkpoint.keep", config.checkpoint.keep),
-        ("eval.batch", config.eval.batch),
-        ("eval.trials", config.eval.trials),
-    ):
-        expect(field, value >= 1, "1 or more")
-    expect("batch.identities", config.batch.identities >= 2, "2 or more: the losses compare identities")
-    visible, infrared = config.batch.visible, config.batch.infrared
-    expect("batch.visible", visible >= (1 if infrared == 0 else 0), "1 or more, or 0 for infrared images alone")
-    expect("batch.infrared", infrared >= 0, "1 or more, or 0 for visible images alone")
-    expect("eval.every", config.eval.every >= 0, "0 (only at the end) or more steps")
-    expect("data.train_splits", len(config.data.train_splits) > 0, "names of splits, such as train,val")
-    expect("eval.shots", len(config.eval.shots) > 0 and min(config.eval.shots) >= 0, "numbers of images, 0 for all")
-    for field in ("flip", "erasing", "channel_exchange", "random_gray"):
-        expect(f"augment.{field}", 0.0 <= config.augment[field] <= 1.0, "a probability from 0 to 1")
-    expect("augment.pad", config.augment.pad >= 0, "0 (no random crop) or more pixels")
-    one_of("model.backbone", config.model.backbone, "resnet18", "resnet34", "resnet50")
-    expect("model.last_stride", config.model.last_stride in (1, 2), "1 or 2")
-    expect("model.shared_from", 0 <= config.model.shared_from <= 5, "0 (all shared) to 5 (nothing shared)")
-    expect("model.attention_kernel", config.model.attention_kernel % 2 == 1, "an odd size")
-    expect("model.embedding_dim", config.model.embedding_dim >= 0, "0 (none) or more")
-    parts = config.model.parts
-    rows = -(-config.data.height // (32 if config.model.last_stride == 2 else 16))
-    heights = f"the {rows} rows that data.height {config.data.height} leaves"
-    expect("model.parts", all(n >= 1 and rows % n == 0 for n in parts), f"numbers that divide {heights}, or ()")
-    divides = config.loss.identity != "part" or rows % max(config.model.stripes, 1) == 0
-    expect("model.stripes", divides, f"a number that divides {heights}")
-    one_of("recipe", config.recipe, "own", "config")
-    one_of("model.descriptor", config.model.descriptor, "hog", "lomo")
-    one_of("model.metric", config.model.metric, "pca", "kissme", "lfda", "cca", "craft", "hcml")
-    expect("model.metric_dims", config.model.metric_dims >= 1, "1 or more")
-    one_of("model.input_form", config.model.input_form, "rgb", "zero_padding")
-    shared = config.model.input_form == "rgb" or config.model.shared_from == 0
-    expect("model.shared_from", shared, "0, because model.input_form is 'zero_padding'")
-    one_of("model.attention_form", config.model.attention_form, "mask", "literal")
-    one_of("model.pooling", config.model.pooling, "average", "gem")
-    one_of("model.dtype", config.model.dtype, "float32", "bfloat16")
-    one_of("loss.identity", config.loss.identity, "global", "part")
-    one_of("loss.identity_feature", config.loss.identity_feature, "before_neck", "after_neck")
-    one_of("loss.mecen.centers", config.loss.mecen.centers, "normalize", "project")
-    one_of("loss.mecen.feature", config.loss.mecen.feature, "before_neck", "after_neck")
-    one_of("loss.mecen.reduction", config.loss.mecen.reduction, "sum", "mean", "per_sample")
-    one_of("optimizer.name", config.optimizer.name, "sgd", "adamw")
-    one_of("optimizer.schedule", config.optimizer.schedule, "constant", "step", "cosine")
-    expect("optimizer.learning_rate", 0 < config.optimizer.learning_rate < math.inf, "a positive number")
-    expect("train.decoded_gb", 0 <= config.train.decoded_gb < math.inf, "0 (keep none) or gigabytes")
-    for field in ("backbone_factor", "centers_factor", "weight_decay", "clip_norm"):
-        expect(f"optimizer.{field}", 0 <= config.optimizer[field] < math.inf, "0 or a positive number")
-    for name, loss in config.loss.items():
-        if isinstance(loss, ConfigDict):
-            expect(f"loss.{name}.weight", 0 <= loss.weight < math.inf, "0 (not used) or a positive number")
-            alone = loss.weight == 0 or min(visible, infrared) > 0
-            expect(f"loss.{name}.weight", alone, "0, because one modality alone is learned with the identity loss")
-            expect(f"loss.{name}.margin", 0 <= loss.get("margin", 0) < math.inf, "0 or a positive number")
-    expect("loss.label_smoothing", 0 <= config.loss.label_smoothing < 1, "a fraction from 0 to below 1")
-    expect("optimizer.momentum", 0 <= config.optimizer.momentum < 1, "a fraction from 0 to below 1")
-    milestones = config.optimizer.milestones
-    rising = all(0 < early < late <= 1 for early, late in itertools.pairwise((*milestones, 1.0)))
-    expect("optimizer.milestones", rising, "rising fractions of train.steps between 0 and 1")
-    expect("train.skip_nonfinite", config.train.skip_nonfinite >= 0, "0 (stop at the first) or more steps")
-    expect("optimizer.warmup", 0.0 <= config.optimizer.warmup < 1.0, "a fraction of train.steps from 0 to below 1")
-    one_of("eval.feature", config.eval.feature, "before_neck", "after_neck", "metric")
-    reranking = "k_reciprocal", "gallery_affinity"
-    known = set(config.eval.postprocessing) <= set(reranking)
-    expect("eval.postprocessing", known, f"names among {reranking}, or () for none")
-    one_of("eval.direction", config.eval.direction, "infrared->visible", "visible->infrared")
-    checkpoint = config.eval.checkpoint
-    expect("eval.checkpoint", checkpoint in ("latest", "best") or checkpoint.isdecimal(), "'latest', 'best' or a step")
-    if problems:
-        raise UserError("impossible settings:\n" + "\n".join(problems))
+    made = settings.Collector()
+    for section, component in sections():
+        values = config
+        for name in section.split(".") if section else ():
+            values = values[name]
+        made.of(component, section, values)
+    try:
+        method = methods.build(config, num_identities=2)  # the classes matter to training alone
+    except SettingsError as error:
+        made.problems += error.problems
+    else:
+        if config.eval.feature not in method.features:
+            expected = f"a feature of {config.method}: {', '.join(method.features)}"
+            made.problems.append(Problem("eval.feature", config.eval.feature, expected))
+    if made.problems:
+        raise UserError("impossible settings:\n" + "\n".join(settings.describe(made.problems, "config.")))
 
 
 def split_lists(config: ConfigDict) -> None:
@@ -287,7 +284,9 @@ def split_lists(config: ConfigDict) -> None:
         elif isinstance(value, tuple):
             parts = (part.split(",") if isinstance(part, str) else [part] for part in value)
             stripped = (part.strip() if isinstance(part, str) else part for part in itertools.chain(*parts))
-            config[name] = tuple(part for part in stripped if part != "")
+            items = tuple(part for part in stripped if part != "")
+            if items != value:
+                config[name] = items
 
 
 def save(config: ConfigDict, path: str | os.PathLike) -> None:
@@ -299,63 +298,61 @@ def save(config: ConfigDict, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> ConfigDict:
-    """Reads a config that `save` wrote.
+    """Reads a config that a run has kept.
 
     Raises:
       UserError: there is no such file, or it is not a config.
     """
     try:
-        with open(path) as file:
-            values = json.load(file)
+        with open(path, encoding="utf-8") as file:
+            values = _tuples(json.load(file))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: is this the --workdir of a training run?") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not a JSON file: {error}") from None
-    # Fields that are younger than the run have their defaults, as they had in effect then.
-    config = default_config()
+    # Whatever the libraries make of values of another type.
     try:
-        with config.unlocked():
-            config.update(_tuples(values))
-    # Whatever the library makes of values of another type.
+        # Fields that are younger than the run have their defaults, as they had in effect then.
+        config = ConfigDict(default_config(values["data"]["name"]).to_dict())
+        config.update(values)
     except Exception as error:
         raise UserError(f"{path} is not the config of a run ({error}); copy it again from where it came from") from None
     return config
 
 
-def differences(old: ConfigDict, new: ConfigDict, sections: Collection[str] = RUN_IDENTITY) -> list[str]:
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Every field under its name, such as "model.width", ascending; lists are tuples."""
+    fields: dict[str, Any] = {}
+
+    def visit(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                visit(f"{prefix}.{name}" if prefix else name, inner)
+        else:
+            fields[prefix] = value
+
+    visit("", _tuples(config.to_dict()))
+    return dict(sorted(fields.items()))
+
+
+def differences(old: ConfigDict, new: ConfigDict, may_change: Collection[str] = MAY_CHANGE) -> list[str]:
     """Fields that make `new` another run than `old`, one line each: "config.seed was 0, now 1".
 
     Args:
       old: a config.
       new: another one.
-      sections: the top-level fields to look at; in them, where data lies never counts.
+      may_change: fields and sections that do not count.
     """
-
-    def flat(config: ConfigDict) -> dict[str, object]:
-        fields = {}
-
-        def visit(prefix: str, value: object) -> None:
-            if isinstance(value, dict):
-                for name, inner in value.items():
-                    visit(f"{prefix}.{name}", inner)
-            else:
-                fields[prefix] = value
-
-        for name, value in _tuples(json.loads(config.to_json())).items():
-            if name in sections:
-                visit(f"config.{name}", value)
-        return {name: value for name, value in fields.items() if name.rpartition(".")[2] not in LOCATIONS}
-
     before, after = flat(old), flat(new)
     return [
-        f"{name} was {before.get(name)!r}, now {after.get(name)!r}"
+        f"config.{name} was {before.get(name)!r}, now {after.get(name)!r}"
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        if before.get(name) != after.get(name) and not {name, name.partition(".")[0]} & set(may_change)
     ]
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     """JSON has no tuples: every list was one."""
     if isinstance(value, dict):
         return {name: _tuples(inner) for name, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list | tuple) else value

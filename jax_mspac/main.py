@@ -9,7 +9,7 @@ On several hosts it runs on each, with --distributed: see launch/.
 """
 
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from absl import app, flags
@@ -56,8 +56,7 @@ def main(argv: list[str]) -> None:
     name = f"score-{features.stem}" if features else config_file.stem
     with command.command():
         workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
-        chosen = set(config_flags.get_override_values(flags.FLAGS["config"]))
-        run(CONFIG.value, workdir, MODE.value, chosen=chosen, features=features, processes=processes)
+        run(CONFIG.value, workdir, MODE.value, features=features, processes=processes)
 
 
 def run(
@@ -65,7 +64,6 @@ def run(
     workdir: pathlib.Path,
     mode: str,
     *,
-    chosen: Collection[str] = (),
     features: pathlib.Path | None = None,
     processes: Mapping[str, Any] | None = None,
 ) -> None:
@@ -75,12 +73,10 @@ def run(
       config: of the run.
       workdir: folder of the run.
       mode: as the flag.
-      chosen: fields of the config that the method must leave alone.
       features: what "score" scores.
       processes: arguments of `distributed.joined`.
     """
     config_lib.split_lists(config)
-    config_lib.check_types(config)
     if mode == "score":
         from jax_mspac.evaluation.feature_files import score
 
@@ -93,11 +89,10 @@ def run(
     from jax_mspac import methods
     from jax_mspac.runtime import distributed
 
-    saved = workdir / config_lib.FILE
-    if mode == "evaluate" and saved.exists():
-        config.method = config_lib.load(saved).method
-    config = methods.configured(config, chosen=chosen)
-    config_lib.validate(config)
+    config_lib.check_types(config)
+    if mode == "train":
+        config = methods.configured(config, chosen=config_lib.chosen(config))
+        config_lib.validate(config)
     with distributed.joined(**(processes or {})):
         from jax_mspac.runs.workdir import explained
         from jax_mspac.runtime import memory

@@ -10,7 +10,7 @@ and a run's folder for each row and seed. Fields of the config can be set as for
 import json
 import pathlib
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -58,8 +58,7 @@ def main(argv: list[str]) -> None:
         from jax_mspac.runtime import memory
 
         memory.keep()
-        chosen = set(config_flags.get_override_values(values["config"]))
-        reproduce(table, rows, values.config, chosen=chosen, seeds=values.seeds, workdir=workdir)
+        reproduce(table, rows, values.config, seeds=values.seeds, workdir=workdir)
 
 
 def reproduce(
@@ -67,7 +66,6 @@ def reproduce(
     rows: Sequence[Row],
     config: ConfigDict,
     *,
-    chosen: Collection[str] = (),
     seeds: int,
     workdir: pathlib.Path,
 ) -> str:
@@ -77,7 +75,6 @@ def reproduce(
       table: which one.
       rows: those of its rows to train.
       config: what the rows have in common.
-      chosen: fields of it that the rows' methods must leave alone.
       seeds: runs per row.
       workdir: folder of the table; made if it is missing.
 
@@ -86,7 +83,7 @@ def reproduce(
     """
     # All rows get one run before any gets its second.
     runs = [(row, seed) for seed in range(config.seed, config.seed + seeds) for row in rows]
-    configs = {(row.name, seed): run_config(config, row, seed, chosen=chosen) for row, seed in runs}
+    configs = {(row.name, seed): run_config(config, row, seed) for row, seed in runs}
     # JAX and TensorFlow take seconds to import: --list and a wrong flag answer without them.
     from jax_mspac.training import series
 
@@ -108,7 +105,7 @@ def reproduce(
     return text
 
 
-def run_config(config: ConfigDict, row: Row, seed: int, *, chosen: Collection[str] = ()) -> ConfigDict:
+def run_config(config: ConfigDict, row: Row, seed: int) -> ConfigDict:
     """The validated config of one run; neither baselines nor evaluations while training, which no table needs.
 
     Raises:
@@ -116,13 +113,13 @@ def run_config(config: ConfigDict, row: Row, seed: int, *, chosen: Collection[st
     """
     from jax_mspac import methods
 
+    chosen = {*config_lib.chosen(config), *row.settings}
     config = config.copy_and_resolve_references()
     config_lib.split_lists(config)
     config.update_from_flattened_dict({**row.settings, "seed": seed, "eval.baselines": False, "eval.every": 0})
     try:
-        config = methods.configured(config, chosen={*chosen, *row.settings})
+        config = methods.configured(config, chosen=chosen)
         config_lib.validate(config)
-        methods.build(config, num_identities=1)
     except UserError as error:
         raise UserError(f"row {row.name}: {error}") from error
     return config

@@ -36,7 +36,9 @@ def test_everything_but_reading_data_works_without_tensorflow():
 
 
 def test_training_waits_for_no_library_that_it_does_not_use():
-    loaded = imported_by("from jax_mspac.runtime import command; command.quiet_libraries(); import jax_mspac.training.series")
+    loaded = imported_by(
+        "from jax_mspac.runtime import command; command.quiet_libraries(); import jax_mspac.training.series"
+    )
     assert "tensorflow" in loaded
     assert not {"keras", "matplotlib", "sklearn", "skimage", "torch"} & loaded
 

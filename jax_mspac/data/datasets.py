@@ -7,7 +7,6 @@ from collections.abc import Callable
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from jax_mspac.config import default_config
 from jax_mspac.data import folder, llcm, regdb, synthetic, sysu_mm01
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.loading import load_split
@@ -37,7 +36,9 @@ def prepared(data: ConfigDict) -> Builder:
         raise UserError(f"config.data.name is {data.name!r}; there are {', '.join(DATASETS)}")
     build = DATASETS[data.name]
     accepted = inspect.signature(build).parameters
-    if unknown := sorted(set(data) - set(accepted) - set(default_config().data)):
+    if unknown := sorted(
+        set(data) - set(accepted) - {"name", "height", "width", "train_splits", "source", "data_dir", "skip_bad_images"}
+    ):
         own = sorted(set(accepted) - {"source", "data_dir"})
         raise UserError(f"config.data.{unknown[0]}: {data.name} has no such field; it has {', '.join(own)}")
     options = {name: value for name, value in data.items() if name in accepted and name != "data_dir"}

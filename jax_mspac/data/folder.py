@@ -58,11 +58,11 @@ class Folder(tfds.core.GeneratorBasedBuilder):
         for file in files:
             if file.path in skipped:
                 continue
-            file = config.root / file.path
+            path = config.root / file.path
             yield (
                 file.path,
                 schema.example(
-                    image=_simulated(file, file.path, config.seed) if file.simulated else images.stored_bytes(file),
+                    image=_simulated(path, file.path, config.seed) if file.simulated else images.stored_bytes(path),
                     identity=file.identity,
                     camera=config.cameras.index(file.camera) + 1,
                     modality=file.modality,

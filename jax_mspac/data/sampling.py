@@ -9,6 +9,23 @@ import numpy as np
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.settings import Problem, SettingsError, at_least, problems, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """Identities x (visible + infrared) images per step, over all devices."""
+
+    identities: int = setting(8, at_least(2, "2 or more: the losses compare identities"))
+    visible: int = setting(4, at_least(0, "1 or more, or 0 for infrared images alone"))
+    infrared: int = setting(4, at_least(0, "1 or more, or 0 for visible images alone"))
+
+    def __post_init__(self):
+        found = problems(self)
+        if self.visible == 0 and self.infrared == 0:
+            found.append(Problem("visible", 0, "1 or more where batch.infrared is 0"))
+        if found:
+            raise SettingsError(found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,26 +1,46 @@
 """Scores of models and baselines on one split: embed it, and search it by every protocol of its data set."""
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation import baselines
-from jax_mspac.methods.base import Method
-from jax_mspac.metrics.reranking import reranked_distances
+from jax_mspac.methods.base import Method, Trained
+from jax_mspac.metrics.reranking import POSTPROCESSING, reranked_distances
 from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol
-from jax_mspac.protocols.options import options
+from jax_mspac.protocols.base import DIRECTIONS, RetrievalProtocol
 from jax_mspac.runtime import distributed, parallel
+from jax_mspac.settings import Expected, at_least, check, one_of, setting, some_of
 
 PyTree = Any
 Embed = Callable[[PyTree, np.ndarray, str], dict[str, np.ndarray]]
+
+_CHECKPOINT = Expected("'latest', 'best' or a step", lambda name: name in ("latest", "best") or name.isdecimal())
+_POSTPROCESSING = some_of(POSTPROCESSING, f"names among {', '.join(POSTPROCESSING)}, or () for none")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What is evaluated, when, and which of the scores is the primary metric; data sets have further fields."""
+
+    every: int = setting(200, at_least(0, "0 (only at the end) or more steps"), "steps between evaluations in training")
+    monitor_split: str = setting("val", None, "what those look at; it chooses the best checkpoint, unless 'test'")
+    batch: int = setting(64, at_least(1), "images")
+    checkpoint: str = setting("latest", _CHECKPOINT, "of --mode evaluate")
+    feature: str = setting("after_neck", None, "of the primary metric; all features get reported")
+    flip: bool = setting(False, None, "average the features of an image and of its horizontal flip")
+    direction: str = setting("infrared->visible", one_of(DIRECTIONS), "of the primary metric")
+    postprocessing: tuple[str, ...] = setting((), _POSTPROCESSING, "further rows, re-ranked")
+    baselines: bool = setting(False, None, "report chance, raw pixels and HOG beside the model")
+
+    __post_init__ = check
 
 
 class Evaluator:
@@ -28,15 +48,26 @@ class Evaluator:
 
     Args:
       image_set: the images of the split.
-      config: a validated config.
+      protocols: how it is searched.
+      settings: of the evaluation.
+      image_size: (height, width) in pixels that models see.
       split: the name of the split.
     """
 
-    def __init__(self, image_set: ImageSet, config: ConfigDict, *, split: str = "test"):
+    def __init__(
+        self,
+        image_set: ImageSet,
+        protocols: Sequence[RetrievalProtocol],
+        settings: EvaluationSettings,
+        *,
+        image_size: tuple[int, int],
+        split: str = "test",
+    ):
         self.split = split
         self.image_set = image_set
-        self._config = config
-        self.protocols = _protocols(image_set, config, split)
+        self.protocols = protocols
+        self.settings = settings
+        self._image_size = image_size
 
     @property
     def primary(self) -> RetrievalProtocol:
@@ -45,11 +76,11 @@ class Evaluator:
         Raises:
           UserError: the data set has none in that direction.
         """
-        wanted = self._config.eval.direction
+        wanted = self.settings.direction
         listed = [protocol for protocol in self.protocols if protocol.direction == wanted]
         if not listed:
             there = ", ".join(sorted({protocol.direction for protocol in self.protocols}))
-            raise UserError(f"config.eval.direction is {wanted!r}; {self._config.data.name} is searched {there} only")
+            raise UserError(f"config.eval.direction is {wanted!r}; this data set is searched {there} only")
         return listed[0]
 
     @property
@@ -60,7 +91,7 @@ class Evaluator:
             digest.update(hashlib.sha256(image).digest())
         for trial in self.primary.trials:
             digest.update(trial.queries.tobytes() + trial.gallery.tobytes())
-        digest.update(f"{self._config.data.height}x{self._config.data.width}".encode())
+        digest.update("x".join(map(str, self._image_size)).encode())
         return digest.hexdigest()
 
     def rows(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -72,29 +103,28 @@ class Evaluator:
         for protocol in self.protocols:
             for feature, values in features.items():
                 rows.append({**self._score(cosine_distances(values), protocol), "feature": feature})
-                for name in self._config.eval.postprocessing:
+                for name in self.settings.postprocessing:
                     reranked = self._score(reranked_distances(name, values), protocol, per_trial=True)
                     rows.append({**reranked, "feature": f"{feature}+{name}"})
         return rows
 
     def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
         """Feature name -> float32 [N, D] in the order of the image set."""
-        return embed_images(self.image_set, embed, variables, self._config)
+        return embed_images(self.image_set, embed, variables, image_size=self._image_size, batch=self.settings.batch)
 
     def evaluate(self, embed: Embed, variables: PyTree) -> dict[str, Any]:
         """{"rows": all rows, "primary": the index of the one that counts}."""
         rows = self.rows(self.embed(embed, variables))
         wanted = self.primary
         names = {row["feature"] for row in rows}
-        if self._config.eval.feature not in names:
+        if self.settings.feature not in names:
             raise UserError(
-                f"config.eval.feature is {self._config.eval.feature!r}; the method {self._config.method} has "
-                + ", ".join(sorted(names))
+                f"config.eval.feature is {self.settings.feature!r}; the model has {', '.join(sorted(names))}"
             )
         primary = next(
             i
             for i, row in enumerate(rows)
-            if row["feature"] == self._config.eval.feature
+            if row["feature"] == self.settings.feature
             and all(row[name] == getattr(wanted, attribute) for name, attribute in _ROW_FIELDS.items())
         )
         return {"rows": rows, "primary": primary}
@@ -105,7 +135,7 @@ class Evaluator:
         chance = [self.baseline(baselines.random_features(len(order), seed=seed)) for seed in range(5)]
         scores = {"chance": {name: float(np.mean([c[name] for c in chance])) for name in chance[0]}}
         for name, extract in baselines.BASELINES.items():
-            scores[name] = self.baseline(extract(self._images(order)))
+            scores[name] = self.baseline(extract(self.images(order)))
         return scores
 
     def baseline(self, features: np.ndarray) -> dict[str, float]:
@@ -117,32 +147,32 @@ class Evaluator:
         image_set = self.image_set
         return evaluate_protocol(distances, image_set.identities, image_set.cameras, protocol, per_trial=per_trial)
 
-    def _images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
-        return _decoded(self.image_set, positions, self._config)
-
-
-def _protocols(image_set: ImageSet, config: ConfigDict, split: str) -> list[RetrievalProtocol]:
-    chosen = options(config.data.name, config.eval, image_set.identity_names, split=split)
-    return PROTOCOLS[config.data.name](image_set.identities, image_set.cameras, image_set.modalities, **chosen)
+    def images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
+        """Images as models see them: uint8 [n, H, W, 3] each, n at most `settings.batch`."""
+        return decoded(self.image_set, positions, image_size=self._image_size, batch=self.settings.batch)
 
 
 _ROW_FIELDS = {"protocol": "name", "mode": "mode", "shots": "shots", "direction": "direction"}
 
 
-def _decoded(image_set: ImageSet, positions: np.ndarray, config: ConfigDict) -> Iterator[np.ndarray]:
+def decoded(
+    image_set: ImageSet, positions: np.ndarray, *, image_size: tuple[int, int], batch: int
+) -> Iterator[np.ndarray]:
+    """The images at some positions, in their order: uint8 [n, H, W, 3] each, n at most `batch`."""
     # TensorFlow is slow to import: only where images are read.
     from jax_mspac.data.input import in_order
 
-    data = config.data
-    return in_order(image_set, positions, height=data.height, width=data.width, batch=config.eval.batch)
+    return in_order(image_set, positions, height=image_size[0], width=image_size[1], batch=batch)
 
 
-def embed_images(image_set: ImageSet, embed: Embed, variables: PyTree, config: ConfigDict) -> dict[str, np.ndarray]:
+def embed_images(
+    image_set: ImageSet, embed: Embed, variables: PyTree, *, image_size: tuple[int, int], batch: int
+) -> dict[str, np.ndarray]:
     """Feature name -> float32 [N, D] in the order of the image set; each process embeds a share of it."""
     features: dict[str, np.ndarray] = {}
     for number, modality in enumerate(MODALITIES):
         positions = np.flatnonzero(image_set.modalities == number)
-        own = _decoded(image_set, distributed.share(positions), config)
+        own = decoded(image_set, distributed.share(positions), image_size=image_size, batch=batch)
         batches = [embed(variables, images, modality) for images in own]
         for name in batches[0] if batches else ():
             values = distributed.gathered(np.concatenate([batch[name] for batch in batches]))[: len(positions)]
@@ -166,17 +196,17 @@ def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
             features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
         return features
 
-    return compiled(embed, on_host=method.on_host)
+    return compiled(embed, of=method)
 
 
-def compiled(embed: Callable[..., Any], *, on_host: bool = False) -> Embed:
+def compiled(embed: Callable[..., Any], *, of: Method) -> Embed:
     """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]}.
 
     Args:
       embed: of the same form. It runs on all devices of this process, compiled once per modality.
-      on_host: run it as it is.
+      of: the method that it is of; without anything to train it computes with numpy, and runs as it is.
     """
-    if on_host:
+    if not isinstance(of, Trained):
         return embed
     runs = {
         modality: parallel.sharded_inference(lambda variables, images, m=modality: embed(variables, images, m))

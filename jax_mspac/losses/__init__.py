@@ -1,5 +1,28 @@
-"""Losses: pure functions of features and labels.
+"""Losses: pure functions of features and labels, and each as a term of a training step, with its settings.
 
 Inputs may be bfloat16; every loss computes and returns float32. Each is finite, with a finite gradient, for any finite
 input. NaN and infinity in the input come out as a non-finite loss, so that a diverged run is seen.
 """
+
+from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.contrastive import Contrastive
+from jax_mspac.losses.hetero_center import HeteroCenter
+from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
+from jax_mspac.losses.identity import Identity
+from jax_mspac.losses.mecen import Mecen
+from jax_mspac.losses.ranking import CenterConstrained, DualConstrained
+from jax_mspac.losses.triplet import BatchHard, WeightedRegularized
+
+# Name in `config.loss` -> the loss beside the identity loss.
+LOSSES: dict[str, type[Loss]] = {
+    "mecen": Mecen,
+    "hetero_center": HeteroCenter,
+    "batch_hard": BatchHard,
+    "weighted_regularized": WeightedRegularized,
+    "hetero_center_triplet": HeteroCenterTriplet,
+    "contrastive": Contrastive,
+    "dual_constrained": DualConstrained,
+    "center_constrained": CenterConstrained,
+}
+
+__all__ = ["LOSSES", "Examples", "Identity", "Loss"]

@@ -1,9 +1,14 @@
 """Contrastive loss: pairs of a visible and an infrared image, of one person together, of two apart."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import distances
+from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
 def contrastive(
@@ -42,3 +47,13 @@ def contrastive(
 def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
     """Mean of the values in the mask; 0 for an empty one."""
     return jnp.sum(values, where=mask) / jnp.maximum(jnp.sum(mask), 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Contrastive(Loss):
+    """TONE's loss."""
+
+    margin: float = setting(0.5, NOT_NEGATIVE, "distance beyond which a pair of two identities costs nothing")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        return contrastive(*examples.sides(self.feature), margin=self.margin)

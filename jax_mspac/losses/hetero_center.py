@@ -1,9 +1,14 @@
 """Hetero-center loss: the two modality centers of an identity, a rival of MeCen."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import centers, distances
+from jax_mspac.losses.base import FEATURES, Examples, Loss
+from jax_mspac.settings import NOT_NEGATIVE, one_of, setting
 
 
 def hetero_center(
@@ -39,3 +44,14 @@ def hetero_center(
     # One row per visible example: each identity counts once, however many examples it has.
     weight = jnp.any(other, axis=1) / jnp.sum(own, axis=1)
     return jnp.sum(weight * hinge) / jnp.maximum(jnp.sum(weight), 1e-6)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeteroCenter(Loss):
+    """The loss on the feature after the neck."""
+
+    feature: str = setting("after_neck", one_of(FEATURES), "which feature it sees")
+    margin: float = setting(0.1, NOT_NEGATIVE, "squared distance between two centers that is free")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        return hetero_center(*examples.sides(self.feature), margin=self.margin)

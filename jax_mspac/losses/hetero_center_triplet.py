@@ -1,10 +1,16 @@
 """Hetero-center triplet loss: batch-hard triplets of the centers of each identity and modality."""
 
+import dataclasses
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.kernels.convolution import largest
 from jax_mspac.losses import centers, distances
+from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
 def hetero_center_triplet(
@@ -48,3 +54,21 @@ def hetero_center_triplet(
     # Each center counts once, however many examples it has.
     weight = 1.0 / jnp.concatenate([jnp.sum(member, axis=1) for member in own])
     return jnp.sum(weight * jnp.where(has_negative, loss, 0.0)) / jnp.sum(weight)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeteroCenterTriplet(Loss):
+    """The loss of the whole feature, and of its parts."""
+
+    margin: float = setting(0.3, NOT_NEGATIVE, "of the distances")
+    stripes: float = setting(0.0, NOT_NEGATIVE, "weight of the mean of the parts' own losses, beside the whole")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        loss = functools.partial(hetero_center_triplet, margin=self.margin)
+        total = loss(*examples.sides(self.feature))
+        if self.stripes:
+            features, n = examples.features[self.feature], examples.num_visible
+            sides = (features[:n], examples.labels[:n], features[n:], examples.labels[n:])
+            of_parts = jax.vmap(loss, in_axes=(1, None, 1, None))(*map(examples.gather, sides))
+            total += self.stripes * jnp.mean(of_parts)
+        return total

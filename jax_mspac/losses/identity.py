@@ -1,9 +1,15 @@
 """Identity loss: each training identity is a class."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import distances
+from jax_mspac.losses.base import FEATURES, Examples
+from jax_mspac.settings import FRACTION, check, one_of, setting
+
+FORMS = ("global", "part")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -23,3 +29,20 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
     labeled = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
     uniform = jnp.mean(log_probabilities, axis=1)
     return -jnp.mean((1.0 - label_smoothing) * labeled + label_smoothing * uniform)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Identity:
+    """The identity loss of a training step, which every learned system has: the mean over examples and parts."""
+
+    identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe")
+    identity_feature: str = setting("after_neck", one_of(FEATURES), "what is classified")
+    label_smoothing: float = setting(0.0, FRACTION)
+
+    def __post_init__(self):
+        check(self)
+
+    def __call__(self, examples: Examples) -> jax.Array:
+        logits = examples.logits
+        labels = jnp.repeat(examples.labels, logits.shape[1])
+        return cross_entropy(logits.reshape(-1, logits.shape[-1]), labels, label_smoothing=self.label_smoothing)

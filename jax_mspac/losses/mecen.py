@@ -1,14 +1,19 @@
 """MeCen, the marginal exponential center loss."""
 
+import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.errors import UserError
 from jax_mspac.losses import distances
+from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.settings import NOT_NEGATIVE, POSITIVE, one_of, setting
 
 REDUCTIONS = ("per_sample", "mean", "sum")
+CENTERS = ("normalize", "project")
 
 
 def mecen(
@@ -80,3 +85,42 @@ def mecen(
 def _continued_expm1(s: jax.Array, above: float) -> jax.Array:
     """exp(s) - 1, continued above the given point by its tangent."""
     return jnp.expm1(jnp.minimum(s, above)) + math.exp(above) * jnp.maximum(s - above, 0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mecen(Loss):
+    """The loss with its centers, one per identity, which are learned.
+
+    How the centers are kept unit is a reading of ours. "normalize": where they are used; their own length grows, and
+    they slow down with it. "project": after each step as well.
+    """
+
+    weight: float = setting(1.0, NOT_NEGATIVE, "0: no center loss")
+    margin: float = setting(0.3, NOT_NEGATIVE, "squared distance below which an example does not count")
+    use_margin: bool = setting(True)
+    use_exp: bool = setting(True)
+    reduction: str = setting("per_sample", one_of(REDUCTIONS), "sum: the slides'")
+    centers: str = setting("normalize", one_of(CENTERS), "kept unit where used; or projected after each step as well")
+    max_exponent: float = setting(2.0, POSITIVE, "where the exponential goes on as its tangent")
+
+    def init(self, key: jax.Array, *, dim: int, num_identities: int) -> dict[str, jax.Array]:
+        """{"centers": float32 [num_identities, dim]}, unit rows in random directions."""
+        rows = jax.random.normal(key, (num_identities, dim), jnp.float32)
+        return {"centers": rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)}
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        # The reductions "sum" and "mean" are not means over devices of what each one has: all see the whole batch.
+        features, labels = examples.whole(self.feature)
+        return mecen(
+            features,
+            params["centers"],
+            labels,
+            margin=self.margin,
+            use_margin=self.use_margin,
+            use_exp=self.use_exp,
+            reduction=self.reduction,
+            max_exponent=self.max_exponent,
+        )
+
+    def constrain(self, params: Any) -> Any:
+        return {"centers": distances.unit(params["centers"])} if self.centers == "project" else params

@@ -5,10 +5,15 @@ counts as 0 if the other modality lacks its identity or has no other one. They c
 devices pass the gathered features.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import centers, distances
+from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
 def dual_constrained(
@@ -112,3 +117,23 @@ def _sum_of_means(losses: jax.Array, same: jax.Array, across: jax.Array) -> jax.
     """Mean of the losses [N] over the anchors of each modality; those without a positive or a negative count as 0."""
     complete = jnp.any(same & across, axis=1) & jnp.any(~same & across, axis=1)
     return jnp.sum(jnp.where(complete, losses, 0.0) / jnp.sum(~across, axis=1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DualConstrained(Loss):
+    """BDTR's loss."""
+
+    margin: float = setting(0.5, NOT_NEGATIVE, "of the distances between the modalities")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        return dual_constrained(*examples.sides(self.feature), margin=self.margin)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CenterConstrained(Loss):
+    """eBDTR's loss."""
+
+    margin: float = setting(0.5, NOT_NEGATIVE, "of the distances")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        return center_constrained(*examples.sides(self.feature), margin=self.margin)

@@ -6,11 +6,16 @@ the loss of the whole batch, in value and gradient. An anchor among the candidat
 to the mean over all anchors.
 """
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.kernels.convolution import largest
 from jax_mspac.losses import distances
+from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
 def batch_hard(
@@ -93,3 +98,24 @@ def _softmax_mean(values: jax.Array, logits: jax.Array, mask: jax.Array) -> jax.
     # A finite baseline, not -inf: the softmax of a row of -inf is NaN.
     weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min), axis=1)
     return jnp.sum(weights * values, axis=1, where=mask)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchHard(Loss):
+    """The batch-hard triplet loss."""
+
+    margin: float = setting(0.3, NOT_NEGATIVE, "of the distances")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        return batch_hard(*examples.own(self.feature), *examples.whole(self.feature), margin=self.margin)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightedRegularized(Loss):
+    """The weighted regularized triplet loss."""
+
+    squared: bool = setting(False, None, "of the squared difference, as in CAJ")
+
+    def __call__(self, examples: Examples, params: Any) -> jax.Array:
+        pairs = (*examples.own(self.feature), *examples.whole(self.feature))
+        return weighted_regularized(*pairs, squared=self.squared)

@@ -49,7 +49,7 @@ def configured(config: ConfigDict, *, chosen: Collection[str] = ()) -> ConfigDic
     Raises:
       UserError: there is no such method.
     """
-    system = _named(config.method)
+    system = named(config.method)
     config = config.copy_and_resolve_references()
     settings = dict(system.settings)
     if system.images:
@@ -66,20 +66,31 @@ def configured(config: ConfigDict, *, chosen: Collection[str] = ()) -> ConfigDic
     return config
 
 
+def sections() -> dict[str, type]:
+    """The sections that systems add to the config: name -> dataclass of settings."""
+    return {name: component for system in METHODS.values() for name, component in system.sections.items()}
+
+
 def build(config: ConfigDict, *, num_identities: int) -> Method:
     """The method that `config.method` names.
 
     Args:
-      config: validated.
+      config: of a run.
       num_identities: number of training identities. Embedding does not depend on it.
 
     Raises:
-      UserError: there is no such method, or its settings do not fit together.
+      UserError: there is no such method; or a SettingsError lists the settings that are out of their ranges or do not
+        fit together.
     """
-    return _named(config.method).build(config, num_identities=num_identities)
+    return named(config.method).build(config, num_identities=num_identities)
 
 
-def _named(name: str) -> System:
+def named(name: str) -> System:
+    """The system of a name.
+
+    Raises:
+      UserError: there is none.
+    """
     if name not in METHODS:
         raise UserError(f"config.method is {name!r}; there are {', '.join(METHODS)}")
     return METHODS[name]

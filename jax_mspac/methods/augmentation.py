@@ -9,52 +9,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES, VISIBLE
+from jax_mspac.settings import PROBABILITY, Expected, at_least, check, setting
 
 # Statistics of the ImageNet training images, on the scale of uint8, and the luma weights of ITU-R BT.601.
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
 STD = 255.0 * np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
 LUMA = np.array([0.299, 0.587, 0.114], np.float32).reshape(1, 3)
 
+_AREAS = Expected("0 < smallest <= largest <= 1", lambda areas: 0 < areas[0] <= areas[1] <= 1)
+_ASPECTS = Expected("0 < smallest <= largest", lambda aspects: 0 < aspects[0] <= aspects[1] < np.inf)
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Which random changes are made. The default is none.
+    """Which random changes are made to the training images.
 
-    Attributes:
-      pad: pixels added on each side before a random crop back to the original size; 0 is no crop.
-      flip: probability of a left-right flip.
-      erasing: probability of erasing a random rectangle (Zhong et al., arXiv 1708.04896).
-      erasing_area: smallest and largest area of the rectangle, as a fraction of the image.
-      erasing_aspect: smallest and largest height / width of the rectangle.
-      channel_exchange: probability that one of R, G and B, drawn at random, replaces all three (Ye et al., ICCV 2021);
-        visible images only.
-      random_gray: probability of a gray image; visible images only, no effect after a channel exchange.
-
-    Raises:
-      UserError: a value is out of its range.
+    Erasing is that of Zhong et al. (arXiv 1708.04896); channel exchange and channel augmentation are those of Ye et al.
+    (ICCV 2021).
     """
 
-    pad: int = 0
-    flip: float = 0.0
-    erasing: float = 0.0
-    erasing_area: tuple[float, float] = (0.02, 0.4)
-    erasing_aspect: tuple[float, float] = (0.3, 1 / 0.3)
-    channel_exchange: float = 0.0
-    random_gray: float = 0.0
+    pad: int = setting(4, at_least(0, "0 (no random crop) or more pixels"), "of padding before a random crop")
+    flip: float = setting(0.5, PROBABILITY, "of a left-right flip")
+    erasing: float = setting(0.5, PROBABILITY, "of erasing a random rectangle")
+    erasing_area: tuple[float, float] = setting((0.02, 0.4), _AREAS, "of the rectangle, as fractions of the image")
+    erasing_aspect: tuple[float, float] = setting((0.3, 1 / 0.3), _ASPECTS, "height / width of the rectangle")
+    channel_exchange: float = setting(0.0, PROBABILITY, "visible images only: one channel shown in all three")
+    random_gray: float = setting(0.0, PROBABILITY, "visible images only; no effect after a channel exchange")
+    channel_augmentation: bool = setting(False, None, "show each visible image twice, then with channel exchange")
 
     def __post_init__(self):
-        if self.pad < 0:
-            raise UserError(f"augmentation.pad is {self.pad}; expected 0 pixels or more")
-        for name in ("flip", "erasing", "channel_exchange", "random_gray"):
-            value = getattr(self, name)
-            if not 0.0 <= value <= 1.0:
-                raise UserError(f"augmentation.{name} is {value}; expected a probability, from 0 to 1")
-        for name, limit in (("erasing_area", 1.0), ("erasing_aspect", float("inf"))):
-            low, high = getattr(self, name)
-            if not 0.0 < low <= high <= limit:
-                raise UserError(f"augmentation.{name} is ({low}, {high}); expected 0 < smallest <= largest <= {limit}")
+        check(self)
 
 
 def sample_keys(seed: int | jax.Array, step: int | jax.Array, slots: jax.Array) -> jax.Array:

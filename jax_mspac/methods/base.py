@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import flax.struct
 import jax
@@ -12,9 +12,6 @@ PyTree = Any
 Batch = dict[str, dict[str, jax.Array]]
 Metrics = dict[str, jax.Array]
 
-# The metric by which a method tells the global norm of its gradients.
-GRADIENT_NORM = "gradient_norm"
-
 
 @flax.struct.dataclass
 class State:
@@ -22,8 +19,10 @@ class State:
 
     Attributes:
       step: int32 scalar, the number of updates done.
-      variables: what embedding needs, {"params": ..., "batch_stats": ...}. Evaluation restores this alone.
-      training: what only training needs: heads, centers, optimizer states, further networks.
+      variables: network -> what embedding needs of it, such as {"params": ..., "batch_stats": ...}. Evaluation restores
+        this alone.
+      training: what only training needs: "networks" (network -> its variables), "optimizers" (player -> its state), and
+        whatever else a method keeps there.
     """
 
     step: jax.Array
@@ -31,31 +30,52 @@ class State:
     training: PyTree
 
 
-class Method(Protocol):
-    """A system that learns to embed persons. The training loop knows this interface and nothing else of it.
+class Update(NamedTuple):
+    """What a step gives: the new state, scalar metrics, and the global norm of each player's gradients.
 
-    Attributes:
-      learns: whether there are steps to train; a method without them is `Fitted`.
-      on_host: whether it embeds with numpy, where others are compiled for the devices.
+    All are equal on all devices. Where norms are given, the state is finite if they, the metrics and the statistics of
+    the networks are; without norms all of it is looked at.
     """
 
-    learns: bool
-    on_host: bool
+    state: State
+    metrics: Metrics
+    gradient_norms: Mapping[str, jax.Array] = {}
+
+
+class Method(Protocol):
+    """A system that embeds persons: `Trained`, `Fitted` or both.
+
+    A method that translates images between the modalities may have `translate(variables, images, modality)`, and one
+    that attends may have `attention(variables, images, modality)`: see `learned.Learned`.
+
+    Attributes:
+      features: names of the features that `embed` gives.
+    """
+
+    features: tuple[str, ...]
 
     def init(self, key: jax.Array) -> State:
         """The state of step 0."""
 
-    def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
-        """The state with its backbone's weights replaced by torchvision's; `source` names them in errors."""
+    def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        """Features of uint8 images [N, H, W, 3] of one modality: feature name -> float32 [N, D].
 
-    def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
-        """One step on this device's share of the batch; runs under `parallel.data_parallel`.
-
-        Returns the new state and scalar metrics, both equal on all devices. `metrics["loss"]` is the total.
+        Of a `Trained` method it is compiled for the devices; otherwise it gets and returns numpy arrays.
         """
 
-    def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        """Features of uint8 images [N, H, W, 3] of one modality: feature name -> float32 [N, D]."""
+
+@runtime_checkable
+class Trained(Protocol):
+    """A method that learns step by step. The training loop knows this interface and nothing else of it."""
+
+    def update(self, state: State, batch: Batch) -> Update:
+        """One step on this device's share of the batch; runs under `parallel.data_parallel`."""
+
+    def settle(self, variables: PyTree, batch: Batch) -> PyTree:
+        """The variables with BatchNorm statistics moved toward those of a batch, under `parallel.data_parallel`."""
+
+    def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
+        """The state with its backbone's weights replaced by torchvision's; `source` names them in errors."""
 
 
 @runtime_checkable
@@ -82,6 +102,7 @@ class System:
       settings: config field, such as "model.shared_from" -> value: the network, the losses, the augmentation.
       images: (visible, infrared) images of an identity in a batch, whose size stays the config's; None leaves both.
       recipe: config field -> value: its own optimizer, schedule and identities per step, for `recipe="own"`.
+      sections: sections that it adds to the config: name -> a dataclass of settings, see `settings`.
     """
 
     title: str
@@ -89,3 +110,4 @@ class System:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     images: tuple[int, int] | None = None
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sections: Mapping[str, type] = dataclasses.field(default_factory=dict)

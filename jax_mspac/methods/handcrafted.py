@@ -4,7 +4,6 @@ All are compared by cosine, as everything here is; the originals of KISSME, LFDA
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,18 +13,29 @@ from ml_collections import ConfigDict
 
 from jax_mspac.classical import FEATURES
 from jax_mspac.methods import metric
-from jax_mspac.methods.base import Batch, Metrics, State, System
+from jax_mspac.methods.base import State, System
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.settings import Collector, check, one_of, setting
 
 PyTree = Any
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Descriptor:
+    """Which descriptor, and at which images; a section of the config."""
+
+    name: str = setting("hog", one_of(FEATURES))
+
+    def __post_init__(self):
+        check(self)
+
+
 @dataclasses.dataclass(frozen=True)
 class Handcrafted:
-    """A descriptor and a metric. Implements `methods.base.Method` and `methods.base.Fitted`.
+    """A descriptor and a metric. Implements `methods.base.Fitted`; everything is numpy.
 
     Attributes:
-      descriptor: a name of `handcrafted.FEATURES`.
+      descriptor: a name of `classical.FEATURES`.
       metric: what is fitted.
       image_size: (height, width) in pixels.
       steps: what the step counter says once it is fitted.
@@ -35,18 +45,11 @@ class Handcrafted:
     metric: metric.Metric
     image_size: tuple[int, int]
     steps: int
-    learns = False
-    on_host = True
+    features = (metric.FEATURE,)
 
     def init(self, key: jax.Array) -> State:
         dim = FEATURES[self.descriptor].dim(*self.image_size)
         return State(jnp.int32(0), {"metric": self.metric.init(dim)}, {})
-
-    def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
-        return state
-
-    def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
-        raise NotImplementedError(f"{self.descriptor} has no parameters to train")
 
     def extract(self, variables: PyTree, images: np.ndarray, modality: str) -> dict[str, np.ndarray]:
         return {metric.SOURCE: FEATURES[self.descriptor].extract(images)}
@@ -65,13 +68,16 @@ class Handcrafted:
 
 
 def build(config: ConfigDict, *, num_identities: int) -> Handcrafted:
-    """The descriptor and the metric of a validated config; `num_identities` plays no part."""
-    return Handcrafted(
-        descriptor=config.model.descriptor,
-        metric=metric.build(config),
-        image_size=(config.data.height, config.data.width),
-        steps=config.train.steps,
-    )
+    """The descriptor and the metric of a config; `num_identities` plays no part.
+
+    Raises:
+      SettingsError: lists the settings that are out of their ranges.
+    """
+    made = Collector()
+    descriptor = made.of(Descriptor, "descriptor", config.descriptor)
+    fitted = made.of(metric.Metric, "metric", config.metric, seed=config.seed)
+    made.raise_problems()
+    return Handcrafted(descriptor.name, fitted, (config.data.height, config.data.width), config.train.steps)
 
 
 def _system(descriptor: str, learner: str, dims: int) -> System:
@@ -79,12 +85,10 @@ def _system(descriptor: str, learner: str, dims: int) -> System:
         title=f"{descriptor.upper()} + {learner.upper()}",
         build=build,
         settings={
-            "model.descriptor": descriptor,
-            "model.metric": learner,
-            "model.metric_dims": dims,
+            "descriptor.name": descriptor,
+            "metric.learner": learner,
+            "metric.dims": dims,
             "model.pretrained": "none",
-            "model.parts": (),
-            "loss.identity": "global",
             "data.height": 128,
             "data.width": 48,
             "train.steps": 1,
@@ -92,6 +96,7 @@ def _system(descriptor: str, learner: str, dims: int) -> System:
             "eval.every": 0,
             "eval.flip": False,
         },
+        sections={"descriptor": Descriptor, "metric": metric.Metric},
     )
 
 

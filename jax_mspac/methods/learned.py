@@ -7,19 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
-from jax_mspac.losses import distances
+from jax_mspac.losses import LOSSES, Examples, Identity, Loss
+from jax_mspac.losses.base import FEATURES
 from jax_mspac.methods import augmentation, optimizers
-from jax_mspac.methods.base import GRADIENT_NORM, Batch, Metrics, State
-from jax_mspac.methods.terms import LOSSES, Examples, Loss, identity
+from jax_mspac.methods.base import Batch, State, Update
+from jax_mspac.methods.players import Networks, Outcome, Player, initial, play
 from jax_mspac.modalities import MODALITIES, VISIBLE
 from jax_mspac.models import pretrained
-from jax_mspac.models.attention import CascadedPartAttention, check_partition
+from jax_mspac.models.attention import CascadedPartAttention
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 from jax_mspac.runtime import parallel
+from jax_mspac.settings import Collector, Problem, setting
 
 PyTree = Any
 
@@ -56,100 +57,103 @@ AGW_RECIPE = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InitialWeights:
+    """What the backbone starts from."""
+
+    pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Learned:
-    """An embedder, its heads, losses and recipe. Implements `methods.base.Method`.
+    """An embedder, its heads, losses and recipe: one player. Implements `methods.base.Trained`.
+
+    Its networks are "embedder", which is matched at test, and "heads".
 
     Attributes:
       embedder: the network that is matched at test.
       num_identities: classes of the identity loss, and centers.
       image_size: (height, width) in pixels.
       augmentation: of the training images.
-      channel_augmentation: whether each visible image is shown a second time, with one channel in all three (CAJ).
-      identity_feature: "before_neck" or "after_neck", what the identity loss classifies.
-      label_smoothing: of the identity loss.
+      identity: the identity loss.
       losses: name -> the losses that are used beside the identity loss.
-      project_centers: whether the centers are made unit after each step, too.
       recipe: of the optimizer; groups are "backbone", "heads" (all other layers) and "centers".
       steps: length of the run, for the schedule.
-      seed: of the augmentation.
+      seed: of the augmentation and of whatever else is random in a step.
     """
 
     embedder: Embedder
     num_identities: int
     image_size: tuple[int, int]
     augmentation: augmentation.Augmentation
-    channel_augmentation: bool
-    identity_feature: str
-    label_smoothing: float
+    identity: Identity
     losses: Mapping[str, Loss]
-    project_centers: bool
     recipe: optimizers.Recipe
     steps: int
     seed: int
-    learns = True
-    on_host = False
+    features = FEATURES
 
     @property
     def heads(self) -> Heads:
-        return Heads(num_classes=self.num_identities, centers="mecen" in self.losses)
+        return Heads(
+            num_classes=self.num_identities,
+            owned={name: loss.init for name, loss in self.losses.items() if type(loss).init is not Loss.init},
+        )
 
     @property
-    def optimizer(self) -> optax.GradientTransformation:
-        return optimizers.build(self.recipe, self.steps, _group)
+    def players(self) -> dict[str, Player]:
+        player = Player(
+            networks=("embedder", "heads"),
+            loss=self.loss,
+            optimizer=optimizers.build(self.recipe, self.steps, _group),
+            constrain=self.constrain,
+        )
+        return {"embedder": player}
 
     def init(self, key: jax.Array) -> State:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
-        variables = self.embedder.init(embedder_key, images, train=False)
-        features = jax.eval_shape(lambda v: self.embedder.apply(v, images, train=False), variables)
-        heads = self.heads.init(heads_key, jnp.zeros(features["after_neck"].shape))["params"]
-        trainable = {"embedder": variables["params"], "heads": heads}
-        return State(jnp.int32(0), variables, {"heads": heads, "optimizer": self.optimizer.init(trainable)})
+        embedder = self.embedder.init(embedder_key, images, train=False)
+        features = jax.eval_shape(lambda v: self.embedder.apply(v, images, train=False), embedder)
+        heads = self.heads.init(heads_key, jnp.zeros(features["after_neck"].shape))
+        return initial(self.players, {"embedder": embedder}, {"heads": heads})
 
     def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
-        return state.replace(variables=pretrained.load_into(state.variables, tensors, source=source))
+        embedder = pretrained.load_into(state.variables["embedder"], tensors, source=source)
+        return state.replace(variables={**state.variables, "embedder": embedder})
 
-    def update(self, state: State, batch: Batch) -> tuple[State, Metrics]:
-        images, labels = self._examples(batch, state.step)
+    def update(self, state: State, batch: Batch) -> Update:
+        key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        update = play(self.players, state, self.view(batch, state.step), key)
+        rate = optimizers.learning_rate(self.recipe, self.steps)(state.step)
+        return update._replace(metrics={**update.metrics, "learning_rate": rate})
 
-        def loss(trainable: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-            variables = {"params": trainable["embedder"], "batch_stats": state.variables["batch_stats"]}
-            features, updated = self.embedder.apply(variables, images, train=True, mutable=["batch_stats"])
-            outputs = self.heads.apply({"params": trainable["heads"]}, features[self.identity_feature])
-            examples = Examples(features, outputs, labels, len(images[VISIBLE]))
-            terms = {"identity": identity(examples, label_smoothing=self.label_smoothing)}
-            terms |= {name: loss(examples) for name, loss in self.losses.items()}
-            total = terms["identity"] + sum(loss.weight * terms[name] for name, loss in self.losses.items())
-            metrics = {"loss": total, **terms}
-            return total, (updated["batch_stats"], metrics)
-
-        gradients, (batch_stats, metrics) = jax.grad(loss, has_aux=True)(trainable_of(state))
-        gradients, metrics = parallel.average((gradients, metrics))
-        metrics[GRADIENT_NORM] = optax.tree.norm(gradients)
-        metrics["learning_rate"] = optimizers.learning_rate(self.recipe, self.steps)(state.step)
-        return self.descend(state, gradients, batch_stats), metrics
-
-    def descend(self, state: State, gradients: PyTree, batch_stats: PyTree) -> State:
-        """The state after the optimizer's step.
-
-        Args:
-          state: before it.
-          gradients: of the tree that `trainable_of` returns.
-          batch_stats: the new ones.
-        """
-        trainable = trainable_of(state)
-        updates, optimizer_state = self.optimizer.update(gradients, state.training["optimizer"], trainable)
-        trainable = optax.apply_updates(trainable, updates)
-        if self.project_centers:
-            trainable["heads"]["centers"] = distances.unit(trainable["heads"]["centers"])
-        return State(
-            step=state.step + 1,
-            variables={"params": trainable["embedder"], "batch_stats": batch_stats},
-            training={"heads": trainable["heads"], "optimizer": optimizer_state},
+    def loss(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
+        """The weighted sum of the losses on a view: see `players.Player`."""
+        images, labels = view
+        features, updated = self.embedder.apply(
+            networks["embedder"], images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
+        heads = networks["heads"]
+        examples = Examples(
+            features=features,
+            logits=self.heads.apply(heads, features[self.identity.identity_feature]),
+            labels=labels,
+            num_visible=len(images[VISIBLE]),
+            gather=parallel.gather,
+        )
+        terms = {"identity": self.identity(examples)}
+        terms |= {name: loss(examples, heads["params"].get(name, {})) for name, loss in self.losses.items()}
+        total = terms["identity"] + sum(loss.weight * terms[name] for name, loss in self.losses.items())
+        return total, Outcome({"embedder": updated["batch_stats"]}, {"loss": total, **terms})
 
-    def _examples(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
+    def constrain(self, params: PyTree) -> PyTree:
+        """The parameters after an optimizer's step, where those of a loss have to keep to something."""
+        heads = params["heads"]
+        kept = {name: loss.constrain(heads[name]) for name, loss in self.losses.items() if name in heads}
+        return {**params, "heads": {**heads, **kept}}
+
+    def view(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         """Augmented images by modality, and the labels of the visible, then of the infrared ones."""
 
         def augmented(modality: str, keys: jax.Array, how: augmentation.Augmentation) -> jax.Array:
@@ -158,15 +162,21 @@ class Learned:
         keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in MODALITIES}
         images = {m: augmented(m, keys[m], self.augmentation) for m in MODALITIES}
         labels = {m: batch[m]["label"] for m in MODALITIES}
-        if self.channel_augmentation:
+        if self.augmentation.channel_augmentation:
             second = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys[VISIBLE], len(MODALITIES))
             exchanged = augmented(VISIBLE, second, dataclasses.replace(self.augmentation, channel_exchange=1.0))
             images[VISIBLE] = jnp.concatenate([images[VISIBLE], exchanged])
             labels[VISIBLE] = jnp.tile(labels[VISIBLE], 2)
         return images, jnp.concatenate([labels[m] for m in MODALITIES])
 
+    def settle(self, variables: PyTree, batch: Batch) -> PyTree:
+        images, _ = self.view(batch, jnp.int32(0))
+        _, updated = self.embedder.apply(variables["embedder"], images, train=True, mutable=["batch_stats"])
+        return {**variables, "embedder": {**variables["embedder"], **updated}}
+
     def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        features = self.embedder.apply(variables, {modality: augmentation.normalize(images)}, train=False)
+        images = {modality: augmentation.normalize(images)}
+        features = self.embedder.apply(variables["embedder"], images, train=False)
         return jax.tree.map(flatten_parts, features)
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
@@ -177,7 +187,7 @@ class Learned:
           the cascade, from 0, "level{k}": {"channel_gate": float32 [N, parts, C], "spatial_gate": float32 [N, h, w]}.
         """
         _, captured = self.embedder.apply(
-            variables,
+            variables["embedder"],
             {modality: augmentation.normalize(images)},
             train=False,
             mutable=["intermediates"],
@@ -194,60 +204,40 @@ class Learned:
         return attention
 
 
-def trainable_of(state: State) -> PyTree:
-    """The parameters of the embedder and of the heads: {"embedder": ..., "heads": ...}."""
-    return {"embedder": state.variables["params"], "heads": state.training["heads"]}
-
-
 def build(config: ConfigDict, *, num_identities: int) -> Learned:
-    """The network and the losses of a validated config.
+    """The network and the losses of a config.
 
     Raises:
-      UserError: the parts do not divide the feature map.
+      SettingsError: lists the settings, under their names in the config, that are out of their ranges or do not fit
+        together.
     """
-    model, loss, recipe = config.model, config.loss, config.optimizer
-    augment = config.augment.to_dict()
-    channel_augmentation = augment.pop("channel_augmentation")
-    losses = {name: kind(**loss[name]) for name, kind in LOSSES.items() if loss[name].weight > 0}
-    stripes = model.stripes if loss.identity == "part" else 0
-    check_partition(config.data.height, stride=16 * model.last_stride, parts=(*model.parts, stripes or 1))
+    made = Collector()
+    identity = made.of(Identity, "loss", config.loss)
+    losses = {name: made.of(kind, f"loss.{name}", config.loss[name]) for name, kind in LOSSES.items()}
+    used = {name: loss for name, loss in losses.items() if loss is not None and loss.weight > 0}
+    if min(config.batch.visible, config.batch.infrared) == 0:
+        alone = "0, because one modality alone is learned with the identity loss"
+        made.problems += [Problem(f"loss.{name}.weight", loss.weight, alone) for name, loss in used.items()]
+    augment = made.of(augmentation.Augmentation, "augment", config.augment)
+    recipe = made.of(optimizers.Recipe, "optimizer", config.optimizer)
+    embedder = made.of(
+        Embedder,
+        "model",
+        config.model,
+        stripes=config.model.stripes if config.loss.identity == "part" else 0,
+        axis_name=parallel.AXIS,
+    )
+    if embedder is not None:
+        made.problems += [p._replace(field=f"model.{p.field}") for p in embedder.misfits(config.data.height)]
+    made.raise_problems()
     return Learned(
-        embedder=Embedder(
-            backbone=model.backbone,
-            width=model.width,
-            last_stride=model.last_stride,
-            shared_from=model.shared_from,
-            nonlocal_blocks=model.nonlocal_blocks,
-            input_form=model.input_form,
-            parts=tuple(model.parts),
-            attention_form=model.attention_form,
-            attention_kernel=model.attention_kernel,
-            pooling=model.pooling,
-            embedding_dim=model.embedding_dim or None,
-            stripes=stripes,
-            dtype=jnp.dtype(model.dtype),
-            axis_name=parallel.AXIS,
-        ),
+        embedder=embedder,
         num_identities=num_identities,
         image_size=(config.data.height, config.data.width),
-        augmentation=augmentation.Augmentation(**augment),
-        channel_augmentation=channel_augmentation,
-        identity_feature=loss.identity_feature,
-        label_smoothing=loss.label_smoothing,
-        losses=losses,
-        project_centers="mecen" in losses and losses["mecen"].centers == "project",
-        recipe=optimizers.Recipe(
-            name=recipe.name,
-            learning_rate=recipe.learning_rate,
-            factors=(("backbone", recipe.backbone_factor), ("centers", recipe.centers_factor)),
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            decay_norms_and_biases=recipe.decay_norms_and_biases,
-            clip_norm=recipe.clip_norm,
-            schedule=recipe.schedule,
-            warmup=recipe.warmup,
-            milestones=tuple(recipe.milestones),
-        ),
+        augmentation=augment,
+        identity=identity,
+        losses=used,
+        recipe=recipe,
         steps=config.train.steps,
         seed=config.seed,
     )
@@ -256,4 +246,4 @@ def build(config: ConfigDict, *, num_identities: int) -> Learned:
 def _group(path: str) -> str:
     if path.startswith("embedder/backbone/"):
         return "backbone"
-    return "centers" if path == "heads/centers" else "heads"
+    return "centers" if path.startswith("heads/") and path != "heads/classifier" else "heads"

@@ -4,31 +4,32 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.classical import METRICS
 from jax_mspac.classical.projections import Projection, project
+from jax_mspac.settings import at_least, check, one_of, setting
 
 # Names of features: what the metric is fitted to, and what comes out of it.
 SOURCE = "source"
 FEATURE = "metric"
 
-__all__ = ["FEATURE", "SOURCE", "Metric", "build", "is_fitted", "project"]
+__all__ = ["FEATURE", "SOURCE", "Metric", "is_fitted", "project"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What is fitted to features.
+    """What is fitted to features; a section of the config.
 
     Attributes:
-      learner: a name of `metric_learning.METRICS`.
-      dims: features that come out.
-      seed: of PCA.
+      seed: of PCA; not a setting of its own.
     """
 
-    learner: str
-    dims: int
-    seed: int
+    learner: str = setting("kissme", one_of(METRICS))
+    dims: int = setting(100, at_least(1), "of the features that come out of it")
+    seed: int = 0
+
+    def __post_init__(self):
+        check(self)
 
     def init(self, dim: int) -> Projection:
         """The projection of features [N, dim] before it is fitted: zeros."""
@@ -50,8 +51,3 @@ class Metric:
 def is_fitted(projection: Projection) -> bool:
     """Whether a projection is more than its beginning."""
     return bool(np.any(np.asarray(projection.matrices)))
-
-
-def build(config: ConfigDict) -> Metric:
-    """The metric of a validated config."""
-    return Metric(learner=config.model.metric, dims=config.model.metric_dims, seed=config.seed)

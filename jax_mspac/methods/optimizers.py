@@ -1,44 +1,48 @@
 """Optimizers as optax chains: parameter groups with their own learning rates, schedules, weight decay masks."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
+from jax_mspac.settings import FRACTION, NOT_NEGATIVE, POSITIVE, Expected, check, one_of, setting
+
 PyTree = Any
 
 
-@dataclasses.dataclass(frozen=True)
+NAMES = ("sgd", "adamw")
+SCHEDULES = ("constant", "step", "cosine")
+_RISING = Expected(
+    "rising fractions of train.steps between 0 and 1",
+    lambda marks: all(0 < early < late <= 1 for early, late in itertools.pairwise((*marks, 1.0))),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How parameters are updated.
 
-    Fractions are of the number of training steps, so that a shortened run keeps its shape.
-
-    Attributes:
-      name: "sgd" (Nesterov momentum, weight decay added to the gradient) or "adamw" (decoupled weight decay).
-      learning_rate: peak learning rate.
-      factors: group name -> its learning rate relative to `learning_rate`; a group that is not named has 1.
-      momentum: of SGD.
-      weight_decay: coefficient.
-      decay_norms_and_biases: whether one-dimensional parameters decay too.
-      clip_norm: largest global norm of the gradient; 0 for no clipping.
-      schedule: "constant", "step" or "cosine" after the warm-up.
-      warmup: fraction of the steps in which the learning rate grows linearly.
-      milestones: fractions of the steps at which "step" multiplies the learning rate by 0.1.
+    Fractions are of the number of training steps, so that a shortened run keeps its shape. SGD has Nesterov momentum
+    and adds weight decay to the gradient; AdamW decouples it.
     """
 
-    name: str = "sgd"
-    learning_rate: float = 0.1
-    factors: tuple[tuple[str, float], ...] = ()
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    decay_norms_and_biases: bool = False
-    clip_norm: float = 0.0
-    schedule: str = "cosine"
-    warmup: float = 0.1
-    milestones: tuple[float, ...] = (0.4, 0.7)
+    name: str = setting("sgd", one_of(NAMES))
+    learning_rate: float = setting(0.1, POSITIVE, "the peak")
+    backbone_factor: float = setting(1.0, NOT_NEGATIVE, "learning rate of the backbone relative to the new layers")
+    centers_factor: float = setting(5.0, NOT_NEGATIVE, "likewise, of what losses own: MeCen's centers")
+    momentum: float = setting(0.9, FRACTION, "of SGD")
+    weight_decay: float = setting(5e-4, NOT_NEGATIVE)
+    decay_norms_and_biases: bool = setting(False, None, "whether one-dimensional parameters decay too")
+    clip_norm: float = setting(0.0, NOT_NEGATIVE, "largest global gradient norm; 0: no clipping")
+    schedule: str = setting("cosine", one_of(SCHEDULES), "after the warm-up")
+    warmup: float = setting(0.1, FRACTION, "linear, as a fraction of train.steps")
+    milestones: tuple[float, ...] = setting((0.4, 0.7), _RISING, "step: x0.1 at these fractions of train.steps")
+
+    def __post_init__(self):
+        check(self)
 
 
 def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:
@@ -53,8 +57,6 @@ def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:
             main = optax.piecewise_constant_schedule(peak, drops)
         case "cosine":
             main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1))
-        case _:
-            raise ValueError(f"unknown schedule {recipe.schedule!r}")
     if warmup_steps == 0:
         return main
     # The first step already learns: a rate of zero would waste it.
@@ -68,13 +70,13 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
     Args:
       recipe: what to do.
       steps: length of the run.
-      group: parameter path like "embedder/backbone/..." -> group name, looked up in `recipe.factors`.
+      group: parameter path like "embedder/backbone/..." -> "backbone", "centers" or another name, whose factor is 1.
     """
 
     def decays(params: PyTree) -> PyTree:
         return jax.tree.map(lambda p: recipe.decay_norms_and_biases or p.ndim > 1, params)
 
-    factors = dict(recipe.factors)
+    factors = {"backbone": recipe.backbone_factor, "centers": recipe.centers_factor}
 
     def scale(updates: PyTree, state: optax.EmptyState, params: PyTree | None = None):
         scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * factors.get(group(path_name(path)), 1.0), updates)
@@ -86,8 +88,6 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
             rule = optax.chain(decay, optax.trace(recipe.momentum, nesterov=True))
         case "adamw":
             rule = optax.chain(optax.scale_by_adam(), decay)
-        case _:
-            raise ValueError(f"unknown optimizer {recipe.name!r}")
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm > 0 else optax.identity(),
         rule,

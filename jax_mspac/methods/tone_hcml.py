@@ -10,9 +10,10 @@ SYSTEM = dataclasses.replace(
     build=learned_metric.build,
     settings={
         **tone.SETTINGS,
-        "model.metric": "hcml",
-        "model.metric_dims": 600,
+        "metric.learner": "hcml",
+        "metric.dims": 600,
         "eval.feature": metric.FEATURE,
         "eval.every": 0,  # the metric is fitted at the end
     },
+    sections={"metric": metric.Metric},
 )

@@ -1,20 +1,20 @@
 """The network that turns images into embeddings: all that inference needs."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac.errors import UserError
-from jax_mspac.models.attention import CascadedPartAttention, check_partition
+from jax_mspac.models.attention import FORMS, CascadedPartAttention
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
-from jax_mspac.models.resnet import ResNet
+from jax_mspac.models.resnet import ARCHITECTURES, NUM_STAGES, ResNet
+from jax_mspac.settings import Expected, Problem, SettingsError, at_least, check, one_of, setting, within
 
 POOLINGS = ("average", "gem")
+_COUNTS = Expected("numbers from 1 on, or ()", lambda counts: all(count >= 1 for count in counts))
 
 
 def flatten_parts(features: jax.Array) -> jax.Array:
@@ -29,33 +29,44 @@ class Embedder(nn.Module):
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
     reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
 
+    Features per part come from a linear layer for each part, without bias, which the neck would take out again.
+    Features are float32 whatever the dtype.
+
     Attributes:
-      backbone: "resnet18", "resnet34" or "resnet50".
-      width, last_stride, shared_from, nonlocal_blocks: see `ResNet`.
-      input_form: "rgb", or "zero_padding" for `input_forms.zero_padded`, whose two channels enter one shared network.
-      parts, attention_form, attention_kernel: see `CascadedPartAttention`; parts=() is the plain backbone.
-      pooling: "average" or "gem".
-      embedding_dim: features per part, by a linear layer for each part (without bias, which the neck would take out
-        again); None keeps the backbone's channels.
-      stripes: 0 for one global feature, n > 0 for one feature per stripe.
-      dtype: dtype of the computation up to pooling; features are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
     """
 
-    backbone: str = "resnet50"
-    width: int = 64
-    last_stride: int = 1
-    shared_from: int = 1
-    nonlocal_blocks: bool = False
-    input_form: str = "rgb"
-    parts: tuple[int, ...] = (6, 3, 1)
-    attention_form: str = "mask"
-    attention_kernel: int = 7
-    pooling: str = "average"
-    embedding_dim: int | None = None
-    stripes: int = 0
-    dtype: Any = jnp.float32
+    backbone: str = setting("resnet18", one_of(ARCHITECTURES))
+    width: int = setting(64, at_least(1), "channels of the first stage; 64 is the published size")
+    last_stride: int = setting(1, one_of((1, 2)), "of layer 4")
+    shared_from: int = setting(1, within(0, NUM_STAGES), "0: all layers shared ... 1: own stems ... 5: two networks")
+    nonlocal_blocks: bool = setting(False, None, "AGW's, behind the second half of layers 2 and 3")
+    input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
+    parts: tuple[int, ...] = setting((6, 3, 1), _COUNTS, "stripes per level of the cascade; (): no attention")
+    attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
+    attention_kernel: int = setting(7, Expected("an odd size", lambda size: size % 2 == 1), "of the spatial gate")
+    stripes: int = setting(6, at_least(0), "of the embedding where each has an identity loss; 0: one global feature")
+    pooling: str = setting("average", one_of(POOLINGS))
+    embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
+    dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
     axis_name: str | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(self)
+
+    def misfits(self, height: int) -> list[Problem]:
+        """Settings that do not fit each other, or images of this height in pixels."""
+        found = []
+        if self.input_form == "zero_padding" and self.shared_from != 0:
+            found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
+        rows = -(-height // (16 * self.last_stride))
+        fits = f"that divide the {rows} rows that images of height {height} leave"
+        if any(rows % count for count in self.parts):
+            found.append(Problem("parts", self.parts, f"numbers {fits}, or ()"))
+        if self.stripes and rows % self.stripes:
+            found.append(Problem("stripes", self.stripes, f"a number {fits}"))
+        return found
 
     @nn.compact
     def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
@@ -69,28 +80,20 @@ class Embedder(nn.Module):
           "before_neck" and "after_neck", float32 [N, P, D] each; visible images before infrared ones.
 
         Raises:
-          UserError: if a field is out of its range, or the parts or stripes do not divide the feature map.
+          SettingsError: the settings do not fit each other or the images.
         """
-        if self.pooling not in POOLINGS:
-            raise UserError(f"pooling {self.pooling!r} does not exist; choose one of {', '.join(POOLINGS)}")
-        if self.input_form not in INPUT_FORMS:
-            raise UserError(f"input_form {self.input_form!r} does not exist; choose one of {', '.join(INPUT_FORMS)}")
+        if misfits := [problem for x in images.values() for problem in self.misfits(x.shape[1])]:
+            raise SettingsError(dict.fromkeys(misfits))
         if self.input_form == "zero_padding":
-            if self.shared_from != 0:
-                raise UserError(
-                    f"shared_from is {self.shared_from}; input_form 'zero_padding' is for one network: expected 0"
-                )
             images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
         num_parts = self.stripes or 1
-        for x in images.values():
-            check_partition(x.shape[1], stride=16 * self.last_stride, parts=(*self.parts, num_parts))
         x = ResNet(
             architecture=self.backbone,
             width=self.width,
             last_stride=self.last_stride,
             shared_from=self.shared_from,
             nonlocal_blocks=self.nonlocal_blocks,
-            dtype=self.dtype,
+            dtype=jnp.dtype(self.dtype),
             axis_name=self.axis_name,
             name="backbone",
         )(images, train=train)
@@ -99,7 +102,7 @@ class Embedder(nn.Module):
         )(x)
         pool = average_pool if self.pooling == "average" else GeneralizedMeanPool(name="pooling")
         features = pool(split_stripes(x, num_parts))
-        if self.embedding_dim is not None:
+        if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
             features = jnp.stack([layer(features[:, i]) for i, layer in enumerate(layers)], axis=1)
         # One normalization of all P * D features is a neck per part. Pooled features lie far from zero, hence the

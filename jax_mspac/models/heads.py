@@ -1,41 +1,32 @@
-"""What the losses need on top of an embedding, and inference does not."""
+"""What training needs on top of an embedding, and inference does not."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 
-def unit_rows(key: jax.Array, shape: tuple[int, int], dtype=jnp.float32) -> jax.Array:
-    """Initializer: rows of Euclidean length 1 in random directions."""
-    rows = jax.random.normal(key, shape, dtype)
-    return rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)
-
-
 class Heads(nn.Module):
-    """A linear classifier without bias for each part, and the centers of the classes.
+    """A linear classifier without bias for each part, and the parameters that losses own.
 
     Attributes:
       num_classes: number of identities C.
-      centers: whether there are centers.
+      owned: name of a loss -> a function of (key, dim=..., num_identities=...) that makes its parameters.
     """
 
     num_classes: int
-    centers: bool = True
+    owned: Mapping[str, Callable[..., Any]]
 
     @nn.compact
-    def __call__(self, features: jax.Array) -> dict[str, jax.Array]:
-        """Heads on the features after the neck.
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Logits float32 [N, P, C] of features float32 [N, P, D].
 
-        Args:
-          features: float32 [N, P, D].
-
-        Returns:
-          "logits", float32 [N, P, C], and with `centers` the parameter "centers", float32 [C, P * D]. The rows of
-          the centers are unit at initialization; whoever trains them keeps them so.
+        The parameters are "classifier", [P, D, C], and those of each loss under its name.
         """
         _, parts, dim = features.shape
         classifier = self.param("classifier", nn.initializers.normal(0.001), (parts, dim, self.num_classes))
-        outputs = {"logits": jnp.einsum("npd,pdc->npc", features, classifier)}
-        if self.centers:
-            outputs["centers"] = self.param("centers", unit_rows, (self.num_classes, parts * dim))
-        return outputs
+        for name, make in self.owned.items():
+            self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
+        return jnp.einsum("npd,pdc->npc", features, classifier)

@@ -14,6 +14,10 @@ Exclusion = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarra
 RankUnit = Literal["identity", "image"]
 
 
+# The names of both search directions.
+DIRECTIONS = (f"{VISIBLE}->{INFRARED}", f"{INFRARED}->{VISIBLE}")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trial:
     """One search: every query is ranked against the whole gallery.

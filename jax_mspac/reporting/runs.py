@@ -8,17 +8,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import methods
-from jax_mspac.data import datasets
+from jax_mspac import config as config_lib
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.input import in_order
 from jax_mspac.errors import UserError
-from jax_mspac.evaluation.evaluator import Evaluator, compiled_embed
+from jax_mspac.evaluation.evaluator import Evaluator
 from jax_mspac.methods.base import Method
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
 from jax_mspac.reporting.heatmaps import Attention, from_method
-from jax_mspac.runs import inference
+from jax_mspac.runs.experiment import Experiment, unit
 from jax_mspac.runtime import parallel
 
 
@@ -63,9 +61,7 @@ class Run:
 
     def images(self, positions: np.ndarray) -> np.ndarray:
         """Test images as the model sees them: uint8 [n, H, W, 3]."""
-        data = self.config.data
-        batches = in_order(self.test.image_set, positions, height=data.height, width=data.width, batch=64)
-        return np.concatenate(list(batches))
+        return np.concatenate(list(self.test.images(positions)))
 
 
 def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], same_as: Run | None = None) -> Run:
@@ -80,38 +76,31 @@ def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], s
     Raises:
       UserError: there is no such run or checkpoint, the data is missing, or the test images are not the same.
     """
-    model = inference.load(workdir, checkpoint)
-    config = model.config
-    with config.unlocked():
-        config.data.update(locations)
-    builder = datasets.prepared(config.data)
-    image_set = datasets.load(builder, ("test",))
-    if same_as is not None and not _equal(image_set, same_as.test.image_set):
+    experiment = Experiment.opened(workdir, locations=locations)
+    step, variables = experiment.restore(checkpoint)
+    test, method, variables = experiment.evaluator(), experiment.method(), parallel.replicate(variables)
+    if same_as is not None and not _equal(test.image_set, same_as.test.image_set):
         raise UserError(
             f"{workdir} was tested on other images than {same_as.workdir}: config.data differs in the data set, its "
             "test identities or its seed, so the one may have been trained on the other's test identities; "
             "give --against a run on the same data"
         )
-    method = methods.build(config, num_identities=1)  # the classes matter to training alone
-    test = Evaluator(image_set, config)
-    features = test.embed(compiled_embed(method, flip=config.eval.flip), model.variables)[config.eval.feature]
-    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    if not np.isfinite(lengths).all():
+    features = test.embed(experiment.embed(method), variables)[experiment.evaluation.feature]
+    if not np.isfinite(features).all():
         raise UserError(
-            f"{workdir}: a feature of the checkpoint of step {model.step} is not finite: the model has diverged; "
+            f"{workdir}: a feature of the checkpoint of step {step} is not finite: the model has diverged; "
             "name an earlier step with --checkpoint"
         )
-    unit = (features / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
     return Run(
         workdir=workdir,
-        config=config,
-        step=model.step,
+        config=experiment.config,
+        step=step,
         records=records.read(workdir),
         test=test,
-        notes=datasets.notes(builder),
-        features=unit,
+        notes=experiment.notes,
+        features=unit(features),
         _method=method,
-        _variables=model.variables,
+        _variables=variables,
     )
 
 
@@ -130,14 +119,4 @@ def differences(one: ConfigDict, two: ConfigDict) -> list[tuple[str, str, str]]:
 
 def flat(config: ConfigDict) -> dict[str, str]:
     """Every field of a config under its dotted name, as text."""
-    fields: dict[str, str] = {}
-
-    def visit(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for name, inner in value.items():
-                visit(f"{prefix}.{name}" if prefix else name, inner)
-        else:
-            fields[prefix] = repr(value)
-
-    visit("", config.to_dict())
-    return dict(sorted(fields.items()))
+    return {name: repr(value) for name, value in config_lib.flat(config).items()}

@@ -2,17 +2,15 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
-import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import config as config_lib
-from jax_mspac import methods
-from jax_mspac.data import datasets
-from jax_mspac.evaluation.evaluator import Embed, Evaluator, compiled_embed
+from jax_mspac.evaluation.evaluator import Embed, Evaluator
 from jax_mspac.runs import results
-from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
+from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import distributed, parallel
 
 BASELINES_FILE = "baselines.json"
@@ -25,7 +23,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
     """Evaluates `eval.checkpoint` of a training run without its optimizer state.
 
     Args:
-      config: validated; its `data` and `eval` say what to evaluate on. What the model is comes from the run itself.
+      config: its `data` and `eval` say what to evaluate on. What the model is comes from the run itself.
       workdir: folder of the training run.
 
     Returns:
@@ -35,37 +33,21 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
       UserError: there is no such run, checkpoint or data.
     """
     distributed.check_shared(workdir)
-    trained = config_lib.load(workdir / config_lib.FILE)
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.update({name: trained[name] for name in ("method", "model", "loss")})
-        config.data.update({name: trained.data[name] for name in ("height", "width")})
-    method = methods.build(config, num_identities=1)  # the classes matter to training alone
-    with Checkpoints(workdir / FOLDER, read_only=True) as checkpoints:
-        like = jax.eval_shape(method.init, jax.random.key(0)).variables
-        step, variables = checkpoints.find_variables(config.eval.checkpoint, like)
-    variables = parallel.replicate(variables)
-    builder = distributed.in_turn(lambda: datasets.prepared(config.data))
-    test = Evaluator(datasets.load(builder, ("test",)), config)
-    distributed.check_same("the test images", test.image_set.images)
-    embed = compiled_embed(method, flip=config.eval.flip)
-    return report(config, workdir, test, embed, variables, step=step, notes=datasets.notes(builder))
+    experiment = Experiment.opened(workdir, asked=config)
+    step, variables = experiment.restore(experiment.evaluation.checkpoint)
+    return report(experiment, experiment.evaluator(), experiment.embed(), parallel.replicate(variables), step=step)
 
 
-def report(
-    config: ConfigDict,
-    workdir: pathlib.Path,
-    test: Evaluator,
-    embed: Embed,
-    variables: PyTree,
-    *,
-    step: int,
-    notes: list[str],
-) -> dict[str, Any]:
+def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyTree, *, step: int) -> dict[str, Any]:
     """Evaluates on the test split, prints the table and writes it into the workdir."""
-    settings = json.loads(config.eval.to_json())
-    outcome = {"step": step, "eval": settings, "notes": notes, **test.evaluate(embed, variables)}
-    if config.eval.baselines:
+    workdir = experiment.workdir
+    outcome = {
+        "step": step,
+        "eval": experiment.evaluation_record(),
+        "notes": experiment.notes,
+        **test.evaluate(embed, variables),
+    }
+    if experiment.evaluation.baselines:
         outcome["baselines"] = _saved_baselines(test, workdir) or measure_baselines(test, workdir)
     if distributed.is_main():
         results.write(outcome, workdir)
@@ -74,15 +56,17 @@ def report(
     return outcome
 
 
-def measure_baselines(test: Evaluator, workdir: pathlib.Path, **features: Any) -> Baselines:
-    """Measures what no training reaches, prints it and keeps it in the workdir.
+def measure_baselines(
+    test: Evaluator, workdir: pathlib.Path, features: Mapping[str, np.ndarray] | None = None
+) -> Baselines:
+    """Measures what needs no training, prints it and keeps it in the workdir.
 
     Args:
       test: of the test split.
       workdir: folder of the run.
-      **features: further baselines by name: [N, D] each, in the order of the test set.
+      features: further baselines by name: [N, D] each, in the order of the test set.
     """
-    baselines = test.baselines() | {name: test.baseline(values) for name, values in features.items()}
+    baselines = test.baselines() | {name: test.baseline(values) for name, values in (features or {}).items()}
     if distributed.is_main():
         path = workdir / BASELINES_FILE
         partial = path.with_suffix(".partial")

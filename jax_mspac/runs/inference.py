@@ -4,16 +4,13 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from jax_mspac import config as config_lib
-from jax_mspac import methods
 from jax_mspac.data.images import read_rgb, resize
 from jax_mspac.errors import UserError
-from jax_mspac.evaluation.evaluator import compiled_embed
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
+from jax_mspac.runs.checkpoints import FOLDER
+from jax_mspac.runs.experiment import Experiment, unit
 from jax_mspac.runtime import parallel
 
 
@@ -26,11 +23,11 @@ class Model:
       variables: parameters and BatchNorm statistics.
     """
 
-    def __init__(self, config: Any, step: int, variables: Any, method: methods.Method):
-        self.config = config
+    def __init__(self, experiment: Experiment, step: int, variables: Any):
+        self.config = experiment.config
         self.step = step
         self.variables = parallel.replicate(variables)
-        self._embed = compiled_embed(method, flip=config.eval.flip)
+        self._embed = experiment.embed()
 
     def embed(
         self,
@@ -66,8 +63,7 @@ class Model:
             features.append(outputs[feature])
         if not features:
             raise UserError("no images to embed: expected at least one")
-        values = np.concatenate(features)
-        return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return unit(np.concatenate(features))
 
     def _prepare(self, image: np.ndarray | str | pathlib.Path) -> np.ndarray:
         pixels = read_rgb(image) if isinstance(image, str | pathlib.Path) else np.asarray(image)
@@ -91,9 +87,5 @@ def load(workdir: str | pathlib.Path, checkpoint: str = "latest") -> Model:
     if runs and not (workdir / FOLDER).exists():
         names = ", ".join(run.name for run in runs)
         raise UserError(f"{workdir} holds several runs ({names}); load one of them, such as {runs[0]}")
-    config = config_lib.load(workdir / config_lib.FILE)
-    method = methods.build(config, num_identities=1)  # the classes matter to training alone
-    with Checkpoints(workdir / FOLDER, read_only=True) as checkpoints:
-        like = jax.eval_shape(method.init, jax.random.key(0)).variables
-        step, variables = checkpoints.find_variables(str(checkpoint), like)
-    return Model(config, step, variables, method)
+    experiment = Experiment.opened(workdir)
+    return Model(experiment, *experiment.restore(str(checkpoint)))

@@ -1,7 +1,6 @@
 """The end of methods that fit something to features of the training images."""
 
 import jax
-from ml_collections import ConfigDict
 
 from jax_mspac.classical.projections import subset
 from jax_mspac.data.image_set import ImageSet
@@ -13,22 +12,24 @@ from jax_mspac.methods.metric import SOURCE
 MAX_IMAGES = 4000
 
 
-def fitted(method: Fitted, state: State, image_set: ImageSet, config: ConfigDict) -> State:
+def fitted(
+    method: Fitted, state: State, image_set: ImageSet, *, image_size: tuple[int, int], batch: int, seed: int
+) -> State:
     """The state with what is fitted, on the host; every process computes the same.
 
     Args:
       method: of the state.
       state: after the last step, on the host.
       image_set: the training images.
-      config: a validated config.
+      image_size: (height, width) in pixels that the method sees.
+      batch: images at a time.
+      seed: of the choice of images.
 
     Raises:
       UserError: the images or their features do not allow the fit.
     """
-    chosen = image_set.select(
-        subset(image_set.identities, image_set.modalities, max_images=MAX_IMAGES, seed=config.seed)
-    )
-    print(f"fitting {config.model.metric} to features of {len(chosen)} training images", flush=True)
-    extract = compiled(method.extract, on_host=method.on_host)
-    features = embed_images(chosen, extract, state.variables, config)[SOURCE]
+    chosen = image_set.select(subset(image_set.identities, image_set.modalities, max_images=MAX_IMAGES, seed=seed))
+    print(f"fitting a metric to features of {len(chosen)} training images", flush=True)
+    extract = compiled(method.extract, of=method)
+    features = embed_images(chosen, extract, state.variables, image_size=image_size, batch=batch)[SOURCE]
     return jax.device_get(method.fit(state, features, chosen.identities, chosen.modalities))

@@ -7,33 +7,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_mspac.errors import UserError
-from jax_mspac.methods.base import GRADIENT_NORM, Batch, Metrics, PyTree, State
+from jax_mspac.methods.base import Batch, Metrics, PyTree, State, Update
 
 # The metric that `guarded` adds: 0 if something in the new state is not finite of which no other metric tells, else 1.
 STATE_IS_FINITE = "state_is_finite"
 
 
-def guarded(
-    update: Callable[[State, Batch], tuple[State, Metrics]], *, skip: bool
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
+def guarded(update: Callable[[State, Batch], Update], *, skip: bool) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """Tells of each step whether the new state is finite; a finite loss may have had a gradient that was not.
-
-    Of a method with the metric GRADIENT_NORM, the other metrics tell it of all but the statistics.
 
     Args:
       update: of a method.
       skip: leave the state as it was, but for its step number, where a metric or the new state is not finite.
 
     Returns:
-      A pure function like `update`, with the metric STATE_IS_FINITE.
+      A pure function of the same arguments: the new state, and the metrics with the players' gradient norms and
+      STATE_IS_FINITE.
     """
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        updated, metrics = update(state, batch)
-        # A finite norm has read every gradient, and a finite step leads from a finite state to a finite one; only the
-        # statistics change without a gradient. To read all of the state would take 2 % of a step.
-        told = GRADIENT_NORM in metrics
-        finite = _finite({k: v for k, v in updated.variables.items() if k != "params"} if told else updated)
+        updated, metrics, norms = update(state, batch)
+        metrics = {**metrics, **_named(norms)}
+        # A finite norm has read every gradient of a player, and a finite step leads from a finite state to a finite
+        # one; only statistics change without a gradient. To read all of the state would take 2 % of a step.
+        finite = _finite(_without_gradients(updated) if norms else updated)
         if skip:
             sound = finite & _finite(metrics)
             kept = state.replace(step=updated.step)
@@ -41,6 +38,24 @@ def guarded(
         return updated, {**metrics, STATE_IS_FINITE: finite.astype(jnp.float32)}
 
     return step
+
+
+def _named(norms: Mapping[str, jax.Array]) -> Metrics:
+    """The gradient norm of a single player has a plain name."""
+    return {"gradient_norm" if len(norms) == 1 else f"gradient_norm_{name}": norm for name, norm in norms.items()}
+
+
+def _without_gradients(state: State) -> PyTree:
+    """What a step changes without a gradient: all but the networks' parameters and the optimizers' states."""
+
+    def without_params(networks: Mapping[str, PyTree]) -> list[PyTree]:
+        return [
+            {k: v for k, v in network.items() if k != "params"} if isinstance(network, Mapping) else network
+            for network in networks.values()
+        ]
+
+    kept = {name: part for name, part in state.training.items() if name not in ("networks", "optimizers")}
+    return [without_params(state.variables), without_params(state.training.get("networks", {})), kept]
 
 
 def _finite(tree: PyTree) -> jax.Array:

@@ -101,7 +101,7 @@ def evaluate(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     """Evaluates the checkpoint of every part and averages; a config that is no series is evaluated as it is.
 
     Args:
-      config: validated; as of `evaluate.evaluate_checkpoint`.
+      config: as of `evaluate.evaluate_checkpoint`.
       workdir: folder of the series.
 
     Returns:
@@ -198,8 +198,9 @@ def finished(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError, UserError):
         return None
     # An evaluation of its own may have used other settings than the run.
-    trained.eval = ConfigDict(outcome.get("eval", {}))
-    differing = config_lib.differences(trained, config, sections=(*config_lib.RUN_IDENTITY, "eval"))
+    with trained.unlocked():
+        trained.eval = ConfigDict(outcome.get("eval", {}))
+    differing = config_lib.differences(trained, config, set(config_lib.MAY_CHANGE) - {"eval"})
     return outcome if outcome["step"] == config.train.steps and not differing else None
 
 

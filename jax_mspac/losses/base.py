@@ -1,0 +1,74 @@
+"""What a loss of a training step is: settings, and a function of a batch and of the parameters that it owns."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from jax_mspac.settings import NOT_NEGATIVE, check, one_of, setting
+
+PyTree = Any
+FEATURES = ("before_neck", "after_neck")
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """This device's share of a batch, as the losses see it; visible examples come before infrared ones.
+
+    Attributes:
+      features: "before_neck" and "after_neck", [n, P, D] each.
+      logits: of the identity classifier, [n, P, C].
+      labels: int [n].
+      num_visible: how many of the n are visible.
+      gather: [n, ...] of this device -> [N, ...] of all devices, in their order.
+    """
+
+    features: Mapping[str, jax.Array]
+    logits: jax.Array
+    labels: jax.Array
+    num_visible: int
+    gather: Callable[[jax.Array], jax.Array]
+
+    def own(self, feature: str) -> tuple[jax.Array, jax.Array]:
+        """[n, P * D] and labels [n] of this device."""
+        features = self.features[feature]
+        return features.reshape(features.shape[0], -1), self.labels
+
+    def whole(self, feature: str) -> tuple[jax.Array, jax.Array]:
+        """The same of all devices."""
+        features, labels = self.own(feature)
+        return self.gather(features), self.gather(labels)
+
+    def sides(self, feature: str) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Visible features and labels, then infrared ones, of all devices."""
+        (features, labels), n = self.own(feature), self.num_visible
+        return tuple(map(self.gather, (features[:n], labels[:n], features[n:], labels[n:])))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A loss with its settings, which are a section of `config.loss`.
+
+    Attributes:
+      weight: of the loss in the total; the loss is left out at 0.
+      feature: which feature it sees.
+    """
+
+    weight: float = setting(0.0, NOT_NEGATIVE, "0: this loss is not used")
+    feature: str = setting("before_neck", one_of(FEATURES), "which feature it sees")
+
+    def __post_init__(self):
+        check(self)
+
+    def init(self, key: jax.Array, *, dim: int, num_identities: int) -> PyTree:
+        """Its parameters, or {}: `dim` is of the features [n, dim] of `Examples.own`."""
+        return {}
+
+    def __call__(self, examples: Examples, params: PyTree) -> jax.Array:
+        """The loss; the mean over the devices of what it returns is the loss of the batch."""
+        raise NotImplementedError
+
+    def constrain(self, params: PyTree) -> PyTree:
+        """Its parameters after a step of the optimizer, where they have to keep to something."""
+        return params

@@ -1,0 +1,143 @@
+"""An experiment: a config and what it stands for. Everything that opens a run opens it here."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from jax_mspac import config as config_lib
+from jax_mspac import methods
+from jax_mspac.data import registry
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.evaluation.evaluator import Embed, EvaluationSettings, Evaluator, compiled_embed
+from jax_mspac.methods.base import Method
+from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
+from jax_mspac.runtime import distributed
+from jax_mspac.settings import Collector
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Experiment:
+    """A validated config, the data set and the method that it names, and the folder of the run if there is one."""
+
+    config: ConfigDict
+    workdir: pathlib.Path | None = None
+
+    @classmethod
+    def opened(
+        cls, workdir: pathlib.Path, *, asked: ConfigDict | None = None, locations: dict[str, str] | None = None
+    ) -> "Experiment":
+        """The experiment of a run's folder.
+
+        Args:
+          workdir: the folder.
+          asked: a config whose `data` and `eval` replace the run's; what the model is stays the run's.
+          locations: fields of `data` to replace, where the data has moved.
+
+        Raises:
+          UserError: there is no run in the folder, or the settings are impossible.
+        """
+        config = config_lib.load(workdir / config_lib.FILE)
+        if asked is not None:
+            trained, asked = config, asked.copy_and_resolve_references()
+            asked.method = trained.method
+            asked = methods.configured(asked, chosen=config_lib.chosen(asked))
+            config = trained.copy_and_resolve_references()
+            with config.unlocked():
+                config.data, config.eval = asked.data, asked.eval
+                config.data.update({name: trained.data[name] for name in ("height", "width")})
+        with config.unlocked():
+            config.data.update(locations or {})
+        config_lib.validate(config)
+        return cls(config, workdir)
+
+    @property
+    def data_set(self) -> registry.DataSet:
+        return registry.named(self.config.data.name)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the model sees."""
+        return self.config.data.height, self.config.data.width
+
+    @property
+    def evaluation(self) -> EvaluationSettings:
+        return Collector().of(EvaluationSettings, "eval", self.config.eval)
+
+    def method(self, num_identities: int = 1) -> Method:
+        """The method; the number of training identities matters to training alone."""
+        return methods.build(self.config, num_identities=num_identities)
+
+    @functools.cached_property
+    def _builder(self) -> Any:
+        from jax_mspac.data import datasets
+
+        return distributed.in_turn(lambda: datasets.prepared(self.config.data))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that the prepared data set has."""
+        return tuple(self._builder.info.splits)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of a result must know of the data."""
+        from jax_mspac.data import datasets
+
+        return datasets.notes(self._builder)
+
+    def images(self, *splits: str) -> ImageSet:
+        """The images of some splits together; the data set is prepared if it was not.
+
+        Raises:
+          UserError: the data is missing or damaged, there is no such split, or several processes see other images.
+        """
+        from jax_mspac.data import datasets
+
+        image_set = datasets.load(self._builder, splits)
+        distributed.check_same(f"the images of {' and '.join(splits)}", image_set.images)
+        return image_set
+
+    def evaluator(self, split: str = "test") -> Evaluator:
+        """Scores models on a split."""
+        image_set = self.images(split)
+        protocols = self.data_set.search(
+            image_set.identities,
+            image_set.cameras,
+            image_set.modalities,
+            identity_names=image_set.identity_names,
+            split=split,
+            settings=self.config.eval,
+        )
+        return Evaluator(image_set, protocols, self.evaluation, image_size=self.image_size, split=split)
+
+    def embed(self, method: Method | None = None) -> Embed:
+        """The embedding of the experiment's method, compiled."""
+        return compiled_embed(method or self.method(), flip=self.config.eval.flip)
+
+    def restore(self, which: str) -> tuple[int, PyTree]:
+        """The step and the variables, as numpy arrays, that "latest", "best" or a number stands for.
+
+        Raises:
+          UserError: there is no such checkpoint, it is damaged, or it is of another model.
+        """
+        like = jax.eval_shape(self.method().init, jax.random.key(0)).variables
+        with Checkpoints(self.workdir / FOLDER, read_only=True) as checkpoints:
+            return checkpoints.find_variables(which, like)
+
+    def evaluation_record(self) -> dict[str, Any]:
+        """The settings of the evaluation, for the results."""
+        return json.loads(self.config.eval.to_json())
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Features [N, D] at length 1, float32; zero features stay zero."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    return (features / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
