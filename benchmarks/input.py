@@ -180,7 +180,7 @@ class Ours(_Program):
     """
 
     def __init__(self, folder: str, identities: int, size: tuple[int, int]):
-        from jax_mspac.data import datasets  # noqa: F401  so that preparing does not count it
+        from jax_mspac.data import preparation  # noqa: F401  so that preparing does not count it
         from jax_mspac.runtime import command, memory
 
         super().__init__()
@@ -190,20 +190,19 @@ class Ours(_Program):
         self._folder, self._identities, self._size = folder, identities, size
 
     def prepare(self) -> float:
-        from jax_mspac.config import default_config
-        from jax_mspac.data import datasets
+        from jax_mspac.data import preparation, registry
 
-        data = default_config().data
-        data.name, data.source, data.data_dir = "folder", f"{self._folder}/photographs", f"{self._folder}/tfds"
-        data.test_fraction = 0.1
-        seconds, self._builder = reporting.timed(lambda: datasets.prepared(data))
+        fields = {"source": f"{self._folder}/photographs", "test_fraction": 0.1}
+        seconds, self._builder = reporting.timed(
+            lambda: preparation.prepared(registry.named("folder"), fields, f"{self._folder}/tfds")
+        )
         return seconds
 
     def load(self) -> float:
-        from jax_mspac.data import datasets
+        from jax_mspac.data import preparation
         from jax_mspac.data.sampling import IdentitySampler
 
-        seconds, image_set = reporting.timed(lambda: datasets.load(self._builder, ("train",)))
+        seconds, image_set = reporting.timed(lambda: preparation.load(self._builder, ("train",)))
         self._sampler = IdentitySampler(image_set, seed=0, identities=self._identities, images=(4, 4))
         return seconds
 

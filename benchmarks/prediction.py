@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jax_mspac.data.registry import named
 from jax_mspac.metrics.retrieval import BUDGET
-from jax_mspac.protocols import PROTOCOLS
 
 Row = Mapping[str, Any]
 
@@ -315,7 +315,9 @@ def camera_costs(name: str, cameras: int, *, identities: int, images: int) -> di
     everywhere = (0,) if name == "sysu_mm01" else (0, 1)
     places = [(i, c, m) for c in range(1, cameras + 1) for m in of_camera.get(c, everywhere) for i in range(identities)]
     ids, taken_by, modalities = np.repeat(np.array(places), images, axis=0).T
-    listed = PROTOCOLS[name](ids, taken_by, modalities)
+    data_set = named(name)
+    settings = data_set.eval_fields
+    listed = data_set.search(ids, taken_by, modalities, identity_names=range(identities), settings=settings)
     costs = dict.fromkeys(("rows", "trials", "queries", "gallery", "ranked", "excluded"), 0)
     for protocol in listed:
         queries = protocol.trials[0].queries

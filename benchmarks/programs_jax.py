@@ -11,7 +11,7 @@ from benchmarks.workload import NUM_IDENTITIES, Workload
 from jax_mspac import methods
 from jax_mspac.evaluation.evaluator import compiled_embed
 from jax_mspac.methods.base import Batch, Metrics, State
-from jax_mspac.methods.learned import trainable_of
+from jax_mspac.methods.players import descend
 from jax_mspac.modalities import MODALITIES, VISIBLE
 from jax_mspac.runtime import memory, parallel
 from jax_mspac.training.nonfinite import guarded
@@ -109,13 +109,20 @@ class TrainStep:
 
         def partial_update(state: State, batch: Batch) -> tuple[State, Metrics]:
             updated, metrics = update(state, batch)
-            return state, {name: metrics[name] for name in kept} | {"statistics": updated.variables["batch_stats"]}
+            return state, {name: metrics[name] for name in kept} | {
+                "statistics": updated.variables["embedder"]["batch_stats"]
+            }
 
         return partial_update
 
     def _descent(self, state: State, batch: Batch) -> tuple[State, Metrics]:
         """The optimizer's step, with the parameters in place of their gradients."""
-        return self._method.descend(state, trainable_of(state), state.variables["batch_stats"]), {}
+        ((name, player),) = self._method.players.items()
+        networks = {**state.variables, **state.training["networks"]}
+        gradients = {network: networks[network]["params"] for network in player.networks}
+        moved, optimizer = descend(player, networks, state.training["optimizers"][name], gradients)
+        training = {"networks": {"heads": moved["heads"]}, "optimizers": {name: optimizer}}
+        return State(state.step + 1, {"embedder": moved["embedder"]}, training), {}
 
 
 class Embed:
@@ -162,15 +169,17 @@ def initial_state(method: methods.Method) -> State:
         is_branch = path[-1].key == "scale" and not leaf.any()
         return np.full_like(leaf, _BRANCH_SCALE) if is_branch else leaf
 
-    params = jax.tree_util.tree_map_with_path(lively, state.variables["params"])
-    heads = {**state.training["heads"], "classifier": state.training["heads"]["classifier"] * _CLASSIFIER_GAIN}
-    variables = {**state.variables, "params": params}
-    return state.replace(variables=variables, training={**state.training, "heads": heads})
+    embedder, heads = state.variables["embedder"], state.training["networks"]["heads"]["params"]
+    embedder = {**embedder, "params": jax.tree_util.tree_map_with_path(lively, embedder["params"])}
+    heads = {"params": {**heads, "classifier": heads["classifier"] * _CLASSIFIER_GAIN}}
+    return state.replace(variables={"embedder": embedder}, training={**state.training, "networks": {"heads": heads}})
 
 
 def weights(state: State) -> dict[str, Any]:
     """What a peer needs to be the same network, on the host."""
-    return jax.device_get({**state.variables, "heads": state.training["heads"]})
+    heads = state.training["networks"]["heads"]["params"]
+    heads = {"classifier": heads["classifier"], **heads.get("mecen", {})}
+    return jax.device_get({**state.variables["embedder"], "heads": heads})
 
 
 def _with_device_axis(workload: Workload) -> Batch:

@@ -20,9 +20,10 @@ sys.path += [str(ROOT), str(ROOT / "tests")]
 from helpers import plain_protocols as plain  # noqa: E402
 
 from benchmarks import reporting  # noqa: E402
+from jax_mspac.data import sysu_mm01  # noqa: E402
+from jax_mspac.data.sysu_mm01 import LISTS_FILE  # noqa: E402
 from jax_mspac.metrics.retrieval import METRICS, cosine_distances, evaluate_protocol  # noqa: E402
-from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol, Trial  # noqa: E402
-from jax_mspac.protocols.options import LISTS_FILE, options  # noqa: E402
+from jax_mspac.protocols import RetrievalProtocol, Trial  # noqa: E402
 
 TABLE_QUERIES, FEW = 3803, 10
 MILLION, MILLION_QUERIES = 1_000_000, 256
@@ -102,10 +103,10 @@ def _median(runs: Sequence[Run]) -> float:
 def _table(lists: str) -> tuple[float, list[float]]:
     features, ids, cameras, numbers = _test_set(lists)
     settings = {"galleries": _galleries(lists), "shots": (1, 10), "sysu_lists": lists}
-    chosen = options("sysu_mm01", settings, numbers)
 
     def score() -> list[float]:
-        listed = PROTOCOLS["sysu_mm01"](ids, cameras, np.isin(cameras, (3, 6)).astype(int), **chosen)
+        labels = ids, cameras, np.isin(cameras, (3, 6)).astype(int)
+        listed = sysu_mm01.SET.search(*labels, identity_names=numbers, settings=settings)
         distances = cosine_distances(features)
         rows = [evaluate_protocol(distances, ids, cameras, protocol) for protocol in listed]
         return [row[metric]["mean"] for row in rows for metric in METRICS]

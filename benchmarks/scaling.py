@@ -57,7 +57,7 @@ class Step:
 
     @property
     def config(self) -> ConfigDict:
-        config = config_lib.full_size_config()
+        config = config_lib.full_size_config("sysu_mm01")
         config.data.height, config.data.width = self.height, self.width
         config.model.backbone, config.model.width = self.backbone, self.model_width
         return config
@@ -152,12 +152,15 @@ def figures(step: Step) -> tuple[int, dict[str, int]]:
     embed = jax.jit(lambda variables, images: method.embed(variables, images, VISIBLE)["after_neck"])
     feature_dim = jax.eval_shape(embed, state.variables, image).shape[1]
 
-    trained = {"embedder": state.variables["params"], "heads": state.training["heads"]}
+    trained = {
+        "embedder": state.variables["embedder"]["params"],
+        "heads": state.training["networks"]["heads"]["params"],
+    }
     # The biases of the two ends of a shortcut have the same gradient, which the compiler sums once.
     sizes = {jax.tree_util.keystr(path): leaf.size for path, leaf in jax.tree.leaves_with_path(trained)}
     gradients = FLOAT * sum(size for path, size in sizes.items() if not path.endswith("['downsample_1']['bias']"))
     # Mean and mean square of each channel forwards, their gradients backwards.
-    statistics = 2 * FLOAT * sum(leaf.size for leaf in jax.tree.leaves(state.variables["batch_stats"]))
+    statistics = 2 * FLOAT * sum(leaf.size for leaf in jax.tree.leaves(state.variables["embedder"]["batch_stats"]))
     metrics = FLOAT * (2 + len(method.losses))  # the total, the identity loss and the others
     examples = step.devices * step.identities * IMAGES
     return int(cost["flops"]), {
@@ -183,7 +186,7 @@ def lowered(step: Step, method: Learned) -> jax.stages.Lowered:
     lead = (step.devices, step.identities * IMAGES // 2)
     of_modality = {name: jax.ShapeDtypeStruct(lead, jnp.int32) for name in ("label", "camera", "index", "slot")}
     of_modality["image"] = jax.ShapeDtypeStruct((*lead, step.height, step.width, 3), jnp.uint8)
-    update = parallel.data_parallel(method.update, jax.devices()[: step.devices])
+    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], jax.devices()[: step.devices])
     return update.lower(state, dict.fromkeys(MODALITIES, of_modality))
 
 

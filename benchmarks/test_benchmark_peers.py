@@ -76,14 +76,14 @@ def differences(workload, state, update, seed):
         if step == 0:
             assert loss.item() == pytest.approx(float(metrics["loss"]), rel=1e-5)
             # After one step the momentum is the gradient and the weight decay.
-            momentum = optax.tree.get(state.training["optimizer"], "trace")
+            momentum = optax.tree.get(state.training["optimizers"], "trace")
             gradients = {
                 name: value.grad + (5e-4 * before[name] if value.ndim > 1 else 0)
                 for name, value in trained(network).items()
             }
             found.append(difference(peers.tensors(momentum["embedder"], momentum["heads"]), gradients))
     found.append(abs(loss.item() / float(metrics["loss"]) - 1))
-    params = peers.tensors(state.variables["params"], state.training["heads"])
+    params = peers.tensors(state.variables["embedder"]["params"], state.training["networks"]["heads"]["params"])
     changes = {name: value - before[name] for name, value in params.items()}
     found.append(difference(changes, {name: value.detach() - before[name] for name, value in trained(network).items()}))
     return found
@@ -93,7 +93,7 @@ def differences(workload, state, update, seed):
 def test_training_steps_are_the_same(backbone):
     workload = tiny(backbone)
     method, state = start(workload)
-    update = parallel.data_parallel(method.update, jax.local_devices()[:1])
+    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], jax.local_devices()[:1])
     # Where rounding turns a ReLU on or off, gradients part by per cents. Of some batches, one has no such value.
     found = []
     for seed in range(4):
@@ -132,6 +132,6 @@ def test_center_losses_are_the_same(reduction, use_margin, use_exp):
 
 def test_weights_of_another_network_are_refused():
     _, state = start(tiny("resnet18"))
-    del state.variables["params"]["attention"]["level1_part0"]
+    del state.variables["embedder"]["params"]["attention"]["level1_part0"]
     with pytest.raises(ValueError, match="without weights .*level1_part0.channel.weight"):
         peer_of(tiny("resnet18"), state)

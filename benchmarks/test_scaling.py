@@ -119,7 +119,7 @@ def test_identities_cost_what_the_program_says():
     for step in (few, many):
         method = methods.build(step.config, num_identities=step.classes)
         flops.append(scaling.lowered(step, method).cost_analysis()["flops"])
-        states.append(jax.eval_shape(method.init, jax.random.key(0)).training["heads"])
+        states.append(jax.eval_shape(method.init, jax.random.key(0)).training["networks"]["heads"]["params"])
     costs = prediction.identity_costs({"feature_dim": 32, "images": 64}, 1000)
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(heads)) for heads in states]
     assert sizes[1] - sizes[0] == costs["parameters"] == costs["bytes"] / 4 == costs["memory"] / 12

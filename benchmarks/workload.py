@@ -46,7 +46,7 @@ class Workload:
 
     def config(self) -> ConfigDict:
         """The full method of the project's own defaults, without random augmentation and at a constant rate."""
-        config = config_lib.full_size_config()
+        config = config_lib.full_size_config("sysu_mm01")
         config.data.height, config.data.width = self.height, self.width
         config.model.backbone, config.model.width = self.backbone, self.model_width
         config.model.parts = self.parts

@@ -35,6 +35,12 @@ MAY_CHANGE = (
 )
 
 
+_SPLITS = Expected(
+    "names of splits, such as train,val, each once and never test",
+    lambda names: 0 < len(names) == len(set(names)) and "test" not in names,
+)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """What no section holds."""
@@ -55,9 +61,7 @@ class DataSettings:
     data_dir: str = setting("", None, "of prepared TFDS sets; '': TFDS's own default, ~/tensorflow_datasets")
     height: int = setting(96, at_least(1), "pixels")
     width: int = setting(48, at_least(1), "pixels")
-    train_splits: tuple[str, ...] = setting(
-        ("train",), Expected("names of splits, such as train,val", len), "train,val trains on the validation split too"
-    )
+    train_splits: tuple[str, ...] = setting(("train",), _SPLITS, "train,val trains on the validation split too")
     skip_bad_images: bool = setting(False, None, "leave out, and count, images that cannot be read, or refuse the set")
 
     __post_init__ = settings.check
@@ -142,7 +146,7 @@ def sections() -> list[tuple[str, type]]:
     from jax_mspac.evaluation.evaluator import EvaluationSettings
     from jax_mspac.losses import LOSSES, Identity
     from jax_mspac.methods.augmentation import Augmentation
-    from jax_mspac.methods.learned import InitialWeights
+    from jax_mspac.methods.learned import NetworkSettings
     from jax_mspac.methods.optimizers import Recipe
     from jax_mspac.models.embedder import Embedder
 
@@ -152,7 +156,7 @@ def sections() -> list[tuple[str, type]]:
         ("batch", BatchSettings),
         ("augment", Augmentation),
         ("model", Embedder),
-        ("model", InitialWeights),
+        ("model", NetworkSettings),
         ("loss", Identity),
         *((f"loss.{name}", loss) for name, loss in LOSSES.items()),
         ("optimizer", Recipe),

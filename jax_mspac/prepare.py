@@ -1,39 +1,41 @@
 """Checks a data set and prepares it: python -m jax_mspac.prepare --dataset sysu_mm01 --source DIR [--data_dir DIR].
 
 Training does the same on its first run. Done beforehand, it tells whether the copy is complete. It may be interrupted
-and started again at any time.
+and started again at any time. Fields that a data set adds to the config are flags here: --rgb=color of --dataset folder
+is --config.data.rgb=color of the training.
 """
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from absl import app, flags
 
+from jax_mspac.data.data_set import Counts, ImageFile, Row
+from jax_mspac.data.registry import DATA_SETS, named
 from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import command
 
-if TYPE_CHECKING:
-    import tensorflow_datasets as tfds
-
-    from jax_mspac.data.image_files import ImageFile
-
-# Data set -> the config that trains on it.
-CONFIGS = {"sysu_mm01": "sysu", "regdb": "regdb", "llcm": "llcm", "folder": "folder"}
-
-# One row of the table: split, part of it, found and expected images, found and expected identities.
-Row = tuple[str, str, int, int | None, int, int | None]
+_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
 def define_flags() -> None:
     """Called by the command alone: other commands have flags of the same names."""
-    flags.DEFINE_enum("dataset", None, list(CONFIGS), "The data set.")
+    sets = {name: data_set for name, data_set in DATA_SETS.items() if data_set.has_source}
+    flags.DEFINE_enum("dataset", None, list(sets), "The data set.")
     flags.DEFINE_string("source", None, "The folder with the original images.")
     flags.DEFINE_string("data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets.")
     flags.DEFINE_bool(
         "skip_bad_images", False, "Leave out images that cannot be read and count them, where the set would be refused."
     )
+    fields: dict[str, tuple[Any, list[str]]] = {}
+    for name, data_set in sets.items():
+        for field, default in data_set.fields.items():
+            fields.setdefault(field, (default, []))[1].append(name)
+    for field, (default, names) in fields.items():
+        _DEFINE[type(default)](field, None, f"Of {', '.join(names)}: config.data.{field}. Default: {default!r}.")
 
 
 def main(argv: list[str]) -> None:
@@ -44,103 +46,98 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--dataset and --source are required")
     command.quiet_libraries()
     with command.command("nothing is kept of an unfinished set; the same command starts again"):
+        own = named(values.dataset).fields
+        others = {field for data_set in DATA_SETS.values() if data_set.has_source for field in data_set.fields}
+        given = {field: values[field].value for field in others if values[field].value is not None}
+        if strange := sorted(given.keys() - own.keys()):
+            raise UserError(f"--{strange[0]}: {values.dataset} has no such field; it has {', '.join(own) or 'none'}")
         prepare(
             values.dataset,
             source=values.source,
             data_dir=values.data_dir,
             skip_bad_images=values.skip_bad_images,
+            fields=given,
         )
 
 
-def prepare(dataset: str, *, source: str, data_dir: str, skip_bad_images: bool = False) -> None:
+def prepare(
+    dataset: str,
+    *,
+    source: str,
+    data_dir: str,
+    skip_bad_images: bool = False,
+    fields: Mapping[str, Any] | None = None,
+) -> None:
     """Prints what was found against what is expected, then writes the TFDS set unless it is there already.
 
-    RegDB has one set per trial; their table is printed again only where it differs.
+    A set whose runs are averaged, such as RegDB's trials, is prepared for each of them; the table is printed again only
+    where it differs.
 
     Args:
-      dataset: a name of `CONFIGS`.
+      dataset: a name of `DATA_SETS`.
       source: the folder with the original images.
       data_dir: where TFDS keeps prepared sets, or "" for its default.
       skip_bad_images: leave out images that cannot be read.
+      fields: further fields of `config.data`.
 
     Raises:
       UserError: the source is missing or damaged.
     """
     # TensorFlow takes seconds to import: --help and a wrong flag answer without it.
-    from ml_collections import ConfigDict
+    from jax_mspac.data import preparation
 
-    from jax_mspac.data import datasets
-
+    data_set, fields = named(dataset), dict(fields or {})
+    common = {**data_set.fields, **fields, "source": source, "skip_bad_images": skip_bad_images}
     shown, errors = None, []
-    for options in _sets_of(dataset):
-        options |= {"source": source, "skip_bad_images": skip_bad_images}
-        builder = datasets.DATASETS[dataset](data_dir=data_dir or None, **options)
-        rows = compare(splits_of(builder), _expected(dataset))
-        described, alike = builder.builder_config.description, rows == shown
+    for part in (data_set.parts(common) or {"": {}}).values():
+        found = data_set.look({**common, **part})
+        rows = compare(found.splits, data_set.expected_counts)
+        alike = rows == shown
         if not alike:
-            print(f"{described}\n\n{_table(rows)}")
-            for line in (*warnings(rows), *_remarks(dataset, rows)):
+            print(f"{found.description}\n\n{_table(rows)}")
+            for line in (*warnings(rows), *data_set.remarks(rows)):
                 print(line)
         shown = rows
-        state = "already prepared" if builder.is_prepared() else "prepared"
+        known = preparation.builder_of(data_set, found, data_dir).is_prepared()
         sys.stdout.flush()  # before the progress bars, which go to stderr
         try:
-            builder = datasets.prepared(ConfigDict({"name": dataset, "data_dir": data_dir, **options}))
+            builder = preparation.prepared(data_set, {**common, **part}, data_dir)
         except UserError as error:
             errors.append(str(error))
             continue
-        print(f"{state}: {builder.data_path}" + (f" ({described}: the same counts)" if alike else ""))
-        for note in datasets.notes(builder):
+        state = "already prepared" if known else "prepared"
+        print(f"{state}: {builder.data_path}" + (f" ({found.description}: the same counts)" if alike else ""))
+        for note in preparation.notes(builder):
             print(note)
     if errors:
         # What is wrong with the images is wrong in every set.
         raise UserError("\n".join(dict.fromkeys("\n".join(errors).splitlines())))
-    moved = f" --config.data.data_dir={shlex.quote(data_dir)}" if data_dir else ""
-    moved += " --config.data.skip_bad_images=True" if skip_bad_images else ""
-    config = f"configs/{CONFIGS[dataset]}.py"
-    print(f"To train: python -m jax_mspac.main --config {config} --config.data.source={shlex.quote(source)}{moved}")
+    given = {"source": source, "data_dir": data_dir, **fields, "skip_bad_images": skip_bad_images}
+    told = [
+        f"--config.data.{name}={shlex.quote(str(value))}" for name, value in given.items() if value not in ("", False)
+    ]
+    print(" ".join((f"To train: python -m jax_mspac.main --config configs/{data_set.config}.py", *told)))
 
 
-def splits_of(builder: "tfds.core.DatasetBuilder") -> dict[str, list["ImageFile"]]:
-    """What a builder is going to store: split -> files, their cameras as numbers from 1.
-
-    Args:
-      builder: of a data set in `CONFIGS`; it need not be prepared.
-    """
-    config = builder.builder_config
-    if builder.name == "folder":
-        return {
-            split: [
-                p._replace(camera=str(config.cameras.index(p.camera) + 1))
-                for p in config.files
-                if p.identity in identities
-            ]
-            for split, identities in config.splits.items()
-        }
-    return config.splits
-
-
-def compare(splits: Mapping[str, Sequence["ImageFile"]], expected: Mapping[str, Mapping[str, int]]) -> list[Row]:
+def compare(splits: Mapping[str, Iterable[ImageFile]], expected: Mapping[str, Counts]) -> list[Row]:
     """Counts each split as a whole, per modality and per camera.
 
     Args:
-      splits: split -> files.
-      expected: split -> counts under the names of `sysu_mm01.EXPECTED_COUNTS`; what is not in it is not expected.
+      splits: split -> its images.
+      expected: split -> counts under the names of `DataSet.expected_counts`; what is not in it is not expected.
     """
-    from jax_mspac.modalities import MODALITIES
-
     rows = []
-    for split, files in splits.items():
+    for split, images in splits.items():
         counts = expected.get(split, {})
-        rows.append(_row(split, "all", files, None, counts.get("identities")))
+        rows.append(_row(split, "all", images, None, counts.get("identities")))
         for modality in MODALITIES:
-            chosen = [p for p in files if p.modality == modality]
+            chosen = [image for image in images if image.modality == modality]
             rows.append(_row(split, modality, chosen, counts.get(f"{modality} images"), None))
-        cameras = {int(p.camera) for p in files}
+        cameras = {int(image.camera) for image in images}
         cameras |= {int(name.rpartition(" ")[2]) for name in counts if " camera " in name}
         for camera in sorted(cameras):
             part = f"camera {camera}"
-            chosen = [p for p in files if p.camera == str(camera)]
+            chosen = [image for image in images if image.camera == str(camera)]
             rows.append(_row(split, part, chosen, counts.get(f"images of {part}"), counts.get(f"identities of {part}")))
     return rows
 
@@ -165,30 +162,9 @@ def _table(rows: Iterable[Row]) -> str:
     return table(header, lines)
 
 
-def _row(split: str, part: str, files: Sequence["ImageFile"], images: int | None, identities: int | None) -> Row:
-    return split, part, len(files), images, len({p.identity for p in files}), identities
-
-
-def _expected(dataset: str) -> Mapping[str, Mapping[str, int]]:
-    from jax_mspac.data import llcm, regdb, sysu_mm01
-
-    modules = {"sysu_mm01": sysu_mm01, "regdb": regdb, "llcm": llcm}
-    return modules[dataset].EXPECTED_COUNTS if dataset in modules else {}
-
-
-def _sets_of(dataset: str) -> list[dict[str, Any]]:
-    """Options of the sets that the config of a data set trains on."""
-    from jax_mspac.data import regdb
-
-    return [{"trial": trial} for trial in range(1, regdb.TRIALS + 1)] if dataset == "regdb" else [{}]
-
-
-def _remarks(dataset: str, rows: Iterable[Row]) -> list[str]:
-    if dataset == "llcm":
-        whole = [row for row in rows if row[1] == "all"]
-        images, identities = sum(row[2] for row in whole), sum(row[4] for row in whole)
-        return [f"Published: 46,767 images of 1,064 identities; here: {images:,} of {identities:,}."]
-    return []
+def _row(split: str, part: str, images: Iterable[ImageFile], number: int | None, identities: int | None) -> Row:
+    images = list(images)
+    return split, part, len(images), number, len({image.identity for image in images}), identities
 
 
 if __name__ == "__main__":

@@ -164,5 +164,5 @@ class Collector:
 def _holds(expected: Expected, value: Any) -> bool:
     try:
         return bool(expected.holds(value))
-    except TypeError:  # such as a list of numbers where names are expected
+    except (TypeError, IndexError):  # such as a list of numbers where names are expected
         return False

@@ -4,12 +4,13 @@ import subprocess
 import sys
 
 import pytest
+from helpers import sets
+from helpers.sets import load_split
 from helpers.trees import draw_folder_tree, draw_llcm_tree, draw_regdb_tree, draw_sysu_tree
 
 from jax_mspac import prepare
-from jax_mspac.data import datasets, regdb, sysu_mm01
-from jax_mspac.data.image_files import ImageFile
-from jax_mspac.data.loading import load_split
+from jax_mspac.data import regdb, sysu_mm01
+from jax_mspac.data.data_set import ImageFile
 
 DRAW = {
     "sysu_mm01": draw_sysu_tree,
@@ -48,7 +49,7 @@ def test_table_counts_what_is_prepared_and_a_second_run_says_so(dataset, tmp_pat
     assert "\nalready prepared: " in second
     assert table_rows(second) == table_rows(first)
 
-    builder = datasets.DATASETS[dataset](**options)
+    builder = sets.build(dataset, **options)
     rows = {row[:2]: row[2:] for row in table_rows(first)}
     assert {split for split, _ in rows} == set(builder.info.splits)
     for split in builder.info.splits:
@@ -78,7 +79,7 @@ def test_every_trial_of_regdb_is_prepared_and_only_differing_counts_are_shown(tm
     assert [row[2] for row in rows] == ["12", "8"]
     assert f"(Trial 2 of RegDB in {root}: the same counts)" in output
     for trial in (1, 2, 3):
-        test = load_split(datasets.DATASETS["regdb"](trial=trial, **options), "test")
+        test = load_split(sets.build("regdb", trial=trial, **options), "test")
         assert test.identity_names == (("0002", "0005", "0007"), ("0001", "0003", "0012"), ("0002", "0007"))[trial - 1]
 
 
@@ -105,7 +106,7 @@ def test_a_set_as_expected_has_no_warning():
 def test_an_interrupted_run_starts_again(tmp_path, capsys, monkeypatch):
     draw_llcm_tree(tmp_path / "set")
     options = {"source": str(tmp_path / "set"), "data_dir": str(tmp_path / "tfds")}
-    builder = datasets.DATASETS["llcm"](**options)
+    builder = sets.build("llcm", **options)
     generate = type(builder)._split_generators
 
     def interrupted(self, dl_manager):
@@ -124,7 +125,7 @@ def test_an_interrupted_run_starts_again(tmp_path, capsys, monkeypatch):
     assert "prepared: " not in capsys.readouterr().out
     prepare.prepare("llcm", **options)
     assert "\nprepared: " in capsys.readouterr().out
-    assert len(load_split(datasets.DATASETS["llcm"](**options), "test")) == 20
+    assert len(load_split(sets.build("llcm", **options), "test")) == 20
 
 
 def test_the_command_line_ends_with_the_training_command(tmp_path):

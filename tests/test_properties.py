@@ -13,8 +13,8 @@ from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac.data import matlab
+from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.errors import UserError
-from jax_mspac.protocols.sysu_lists import load_permutations
 
 # Files that made a reader crash once, by the name of the reader.
 CRASHED = {

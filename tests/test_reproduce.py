@@ -24,8 +24,8 @@ ROWS = TABLE.chosen(["MSPAC+gid", "+exp"])
 def config(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("data")
     draw_folder_tree(tmp_path / "tree", identities=[f"person {i}" for i in range(9)], images=2)
-    config = config_lib.default_config()
-    config.data.name, config.data.source = "folder", str(tmp_path / "tree")
+    config = config_lib.default_config("folder")
+    config.data.source = str(tmp_path / "tree")
     config.data.data_dir = str(tmp_path / "tfds")
     config.data.height, config.data.width = 96, 16
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1

@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 
 from jax_mspac.data import images, listing
-from jax_mspac.data.image_files import FoundConfig, ImageFile
+from jax_mspac.data.data_set import Found, ImageFile
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
 
@@ -40,38 +40,37 @@ class _Read(NamedTuple):
 
 
 def check(
-    config: FoundConfig,
-    files: Sequence[ImageFile],
+    found: Found,
     *,
     layout: str = "",
     folder_of: Callable[[ImageFile], str] = lambda file: posixpath.dirname(posixpath.dirname(file.path)),
     false_color: bool = False,
 ) -> None:
-    """Examines the images and adds what they give reason to warn of to `config.warnings`.
+    """Examines the images and adds what they give reason to warn of to `found.warnings`.
 
-    Where `config.skip_bad_images`, those that cannot be read are listed in `config.skipped`, and else in the error.
+    Where `found.skip_bad_images`, those that cannot be read are listed in `found.skipped`, and else in the error.
 
     Args:
-      config: what is known of the set.
-      files: what is going to be stored.
+      found: what is going to be stored.
       layout: ends the error.
       folder_of: see `examine`; by default the folder of the identities' folders.
       false_color: see `examine`.
 
     Raises:
-      UserError: lists `config.problems` and those of the images, if there are any.
+      UserError: lists `found.problems` and those of the images, if there are any.
     """
-    found = examine(config.root, files, folder_of=folder_of, false_color=false_color)
-    config.warnings += found.warnings
-    problems, unreadable = [*config.problems, *found.problems], listing.shorten(list(found.unreadable.values()))
-    if config.skip_bad_images and len(found.unreadable) < len(files):
+    files = found.images
+    findings = examine(found.root, files, folder_of=folder_of, false_color=false_color)
+    found.warnings += findings.warnings
+    problems, unreadable = [*found.problems, *findings.problems], listing.shorten(list(findings.unreadable.values()))
+    if found.skip_bad_images and len(findings.unreadable) < len(files):
         # The metadata of the set refer to this list.
-        config.skipped[:] = sorted(found.unreadable)
-        config.warnings += [f"left out: {line}" for line in unreadable]
+        found.skipped[:] = sorted(findings.unreadable)
+        found.warnings += [f"left out: {line}" for line in unreadable]
     else:
         problems += unreadable
     if problems:
-        raise listing.report(f"{config.root} cannot be prepared", problems, layout)
+        raise listing.report(f"{found.root} cannot be prepared", problems, layout)
 
 
 def examine(
@@ -101,7 +100,7 @@ def examine(
     if not any(file.simulated for file in files):
         swapped, tinted = _color_lines(whole, folder_of)
     if false_color:
-        return Findings([], _equal_lines(whole) + swapped, unreadable)
+        return Findings([], _equal_lines(whole) + swapped + tinted, unreadable)
     return Findings(swapped, _equal_lines(whole) + tinted, unreadable)
 
 

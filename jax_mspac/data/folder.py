@@ -1,80 +1,26 @@
 """Your own files, one folder per identity: TFDS builder."""
 
 import collections
-import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import tensorflow_datasets as tfds
+import numpy as np
 
-from jax_mspac.data import checks, images, listing, schema
-from jax_mspac.data.image_files import FoundConfig, ImageFile
+from jax_mspac.data import checks, listing
+from jax_mspac.data import images as pixels
+from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.data.splits import check_options, split_identities
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
+from jax_mspac.protocols import folder
+from jax_mspac.protocols.base import RetrievalProtocol
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class FolderConfig(FoundConfig):
-    """What `build` found in the folder and made of it."""
-
-    files: list[ImageFile] = dataclasses.field(repr=False)
-    cameras: list[str]
-    splits: dict[str, frozenset[str]] = dataclasses.field(repr=False)
-    simulated_infrared: bool
-    seed: int
-
-
-class Folder(tfds.core.GeneratorBasedBuilder):
-    """Photographs under ROOT/{rgb,ir}/<identity>/, split by identity."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=schema.features(),
-            description="Photographs of persons, one folder per identity.",
-            metadata=tfds.core.MetadataDict(
-                simulated_infrared=config.simulated_infrared, cameras=config.cameras, skipped_images=config.skipped
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        config = self.builder_config
-        checks.check(config, config.files, folder_of=_top, false_color=True)
-        return {
-            split: self._generate_examples([p for p in config.files if p.identity in identities])
-            for split, identities in config.splits.items()
-        }
-
-    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
-        config = self.builder_config
-        skipped = set(config.skipped)
-        for file in files:
-            if file.path in skipped:
-                continue
-            path = config.root / file.path
-            yield (
-                file.path,
-                schema.example(
-                    image=_simulated(path, file.path, config.seed) if file.simulated else images.stored_bytes(path),
-                    identity=file.identity,
-                    camera=config.cameras.index(file.camera) + 1,
-                    modality=file.modality,
-                    path=file.path,
-                ),
-            )
-
-
-def build(
+def find(
     *,
     source: str,
-    data_dir: str | None,
     rgb: str = "rgb",
     ir: str = "ir",
     simulate_infrared: bool = False,
@@ -85,19 +31,17 @@ def build(
     fold: int = 0,
     seed: int = 0,
     skip_bad_images: bool = False,
-) -> tfds.core.DatasetBuilder:
-    """A builder for the files in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
+) -> Found:
+    """What there is in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
 
     Cameras are numbered from 1 in the order of their names; without a camera level the rgb folder is camera 1 and the
-    ir folder camera 2. `builder.info.metadata` holds "cameras" (their names) and "simulated_infrared".
+    ir folder camera 2.
 
     Args:
       source: the root folder.
-      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file or of an option the
-        builder stands for another set, which is prepared anew.
       rgb: sub-folder with the visible images.
       ir: sub-folder with the infrared images.
-      simulate_infrared: derive the infrared images from files, by `images.simulate_infrared`: from those in the
+      simulate_infrared: derive the infrared images from visible ones, by `images.simulate_infrared`: from those in the
         ir folder, or, where there is none, from a part of the rgb folder as `derive_infrared` chooses it.
       test_identities: text file with the name of one test identity per line, or empty for a random choice.
       test_fraction: share of the identities in test, of those with both modalities; unused with `test_identities` and
@@ -106,12 +50,9 @@ def build(
         share does not exist.
       folds: of a cross-validation: the identities are drawn into so many test sets, and `fold` is one of them; 0 draws
         a single test set.
-      fold: 1 to `folds`; each trains a model of its own.
+      fold: 1 to `folds`; each trains a model of its own. 0 stands for all of them, and their mean.
       seed: of the split and of the simulated images.
       skip_bad_images: leave out images that cannot be read.
-
-    Returns:
-      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
 
     Raises:
       UserError: an option is out of range, or a folder or the list of test identities is missing, or no image is there.
@@ -120,17 +61,18 @@ def build(
     shares = {"test_fraction": test_fraction, "val_fraction": val_fraction, "folds": folds, "fold": fold}
     check_options(test_identities=test_identities, **shares)
     root = _find_root(named, rgb, ir, simulate_infrared)
-    found = listing.walk(root, (rgb, ir), depth=2)
-    if not found.images:
+    listed = listing.walk(root, (rgb, ir), depth=2)
+    if not listed.images:
         raise UserError(f"{root}: no image found in {rgb} and {ir}. {_layout(rgb, ir)}")
-    files, problems = place(found, rgb=rgb, ir=ir)
+    images, problems = place(listed, rgb=rgb, ir=ir)
     if simulate_infrared and (root / ir).is_dir():
-        files = [p._replace(simulated=p.modality == INFRARED) for p in files]
+        images = [image._replace(simulated=image.modality == INFRARED) for image in images]
     elif simulate_infrared:
-        files = derive_infrared(files, rgb=rgb, ir=ir)
-    cameras = {file.camera for file in files}
+        images = derive_infrared(images, rgb=rgb, ir=ir)
+    names = {image.camera for image in images}
+    cameras = [rgb, ir] if names <= {rgb, ir} else sorted(names)
     test_names = _read_names(test_identities) if test_identities else None
-    splits, split_problems = split_identities(files, test_names=test_names, seed=seed, **shares)
+    splits, split_problems = split_identities(images, test_names=test_names, seed=seed, **shares)
     options = {
         "rgb": rgb,
         "ir": ir,
@@ -140,20 +82,45 @@ def build(
         "skip_bad_images": skip_bad_images,
         **shares,
     }
-    config = FolderConfig(
-        name=listing.fingerprint(root, found.images, options),
+    numbered = [image._replace(camera=str(cameras.index(image.camera) + 1)) for image in images]
+    return Found(
+        name=listing.fingerprint(root, listed.images, options),
         description=f"Photographs of {root.resolve()}" + (f", fold {fold} of {folds}" if folds else ""),
         root=root,
-        files=files,
-        cameras=[rgb, ir] if cameras <= {rgb, ir} else sorted(cameras),
-        splits=splits,
+        splits={
+            split: [image for image in numbered if image.identity in identities] for split, identities in splits.items()
+        },
+        cameras=cameras,
+        read=lambda image: _bytes(root / image.path, image, seed),
+        check=lambda found: checks.check(found, folder_of=_top, false_color=True),
         problems=problems + split_problems,
-        warnings=_remarks(root, found.others, files),
-        simulated_infrared=simulate_infrared,
-        seed=seed,
+        warnings=_remarks(root, listed.others, images),
         skip_bad_images=skip_bad_images,
+        metadata={"simulated_infrared": simulate_infrared},
     )
-    return Folder(config=config, data_dir=data_dir)
+
+
+def parts(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The folds of a cross-validation, where `fold` is 0."""
+    folds = fields["folds"]
+    if folds < 2 or fields["fold"]:
+        return {}
+    return {f"fold_{number:0{len(str(folds))}}": {"fold": number} for number in range(1, folds + 1)}
+
+
+def search(
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    modalities: np.ndarray,
+    *,
+    shots: Sequence[int] = (1,),
+    trials: int = 10,
+    exclude_same_camera: bool = False,
+) -> list[RetrievalProtocol]:
+    """See `protocols.folder`."""
+    return folder.protocols(
+        identities, cameras, modalities, shots=shots, trials=trials, exclude_same_camera=exclude_same_camera
+    )
 
 
 def place(found: listing.Listing, *, rgb: str, ir: str) -> tuple[list[ImageFile], list[str]]:
@@ -206,10 +173,12 @@ def _below(top: str, paths: Iterable[str]) -> Iterator[str]:
     return (path.removeprefix(f"{top}/") for path in paths if path.startswith(f"{top}/"))
 
 
-def _simulated(file: pathlib.Path, path: str, seed: int) -> bytes:
-    digest = hashlib.sha256(f"{seed}/{path}".encode()).digest()
-    infrared = images.simulate_infrared(images.read_rgb(file), int.from_bytes(digest[:8]))
-    return images.encode_png(infrared[..., 0])
+def _bytes(file: pathlib.Path, image: ImageFile, seed: int) -> bytes:
+    if not image.simulated:
+        return pixels.stored_bytes(file)
+    digest = hashlib.sha256(f"{seed}/{image.path}".encode()).digest()
+    infrared = pixels.simulate_infrared(pixels.read_rgb(file), int.from_bytes(digest[:8]))
+    return pixels.encode_png(infrared[..., 0])
 
 
 def _read_names(path: str) -> list[str]:
@@ -270,3 +239,6 @@ def _layout(rgb: str, ir: str) -> str:
         "In training, --config.data.rgb and --config.data.ir take other names for these two folders, and "
         "--config.data.simulate_infrared=True makes the second out of the first. configs/demo.py needs no data at all"
     )
+
+
+SET = DataSet(name="folder", title="your photographs", find=find, protocols=search, config="folder", parts=parts)

@@ -9,27 +9,17 @@ How we read its lists; nothing but the use that public code makes of them is pub
   {test_vis,test_nir}/cam<camera>/<4-digit identity>; camera 3 took no near-infrared image.
 """
 
-import dataclasses
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
-import tensorflow_datasets as tfds
-
-from jax_mspac.data import checks, listing, schema
-from jax_mspac.data.image_files import (
-    COPY_AGAIN,
-    FoundConfig,
-    ImageFile,
-    examples,
-    find_root,
-    label_problems,
-    read_list,
-    stats,
-)
+from jax_mspac.data import checks, listing
+from jax_mspac.data.data_set import DataSet, Found, ImageFile, Row
+from jax_mspac.data.images import stored_bytes
+from jax_mspac.data.lists import COPY_AGAIN, find_root, label_problems, read_list, stats
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
+from jax_mspac.protocols import llcm
 
 CAMERAS = tuple(f"cam{camera}" for camera in range(1, 10))
 UNKNOWN_CAMERA = len(CAMERAS) + 1  # of a training image whose name does not tell
@@ -55,50 +45,12 @@ EXPECTED_COUNTS = {
 }
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class LlcmConfig(FoundConfig):
-    """What `build` found in one copy of the set."""
-
-    splits: dict[str, list[ImageFile]] = dataclasses.field(repr=False)
-
-
-class Llcm(tfds.core.GeneratorBasedBuilder):
-    """LLCM with its splits train and test; the images are stored as the authors gave them."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=schema.features(),
-            description="Persons seen in low light by nine cameras, visible and near-infrared.",
-            homepage="https://github.com/ZYK100/LLCM",
-            metadata=tfds.core.MetadataDict(
-                simulated_infrared=False, cameras=[*CAMERAS, "unknown"], skipped_images=self.builder_config.skipped
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        config = self.builder_config
-        checks.check(config, [p for files in config.splits.values() for p in files], layout=_LAYOUT)
-        return {split: self._generate_examples(files) for split, files in config.splits.items()}
-
-    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config, files)
-
-
-def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -> tfds.core.DatasetBuilder:
-    """A builder for the copy of LLCM in a folder.
+def find(*, source: str, skip_bad_images: bool = False) -> Found:
+    """What there is of LLCM in a folder; the images are stored as the authors gave them.
 
     Args:
       source: the folder with vis, nir, test_vis, test_nir and idx, or the one above it.
-      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
-        for another set, which is prepared anew.
       skip_bad_images: leave out images that cannot be read.
-
-    Returns:
-      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
 
     Raises:
       UserError: the folder holds no image of LLCM.
@@ -111,15 +63,24 @@ def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -
     problems += [line for top in _TEST_TOPS for line in listing.unknown_cameras(root, top, CAMERAS)]
     splits, list_problems = read_splits(root, [file.path for file in train], [file.path for file in test])
     lists = stats(root, [*map(_train_list, _TRAIN_TOPS), _TEST_LIST])
-    config = LlcmConfig(
+    return Found(
         name=listing.fingerprint(root, train + test + lists, {"skip_bad_images": skip_bad_images}),
         description=f"LLCM in {root.resolve()}",
         root=root,
         splits=splits,
+        cameras=(*CAMERAS, "unknown"),
+        read=lambda image: stored_bytes(root / image.path),
+        check=lambda found: checks.check(found, layout=_LAYOUT),
         problems=problems + list_problems,
         skip_bad_images=skip_bad_images,
     )
-    return Llcm(config=config, data_dir=data_dir)
+
+
+def remarks(rows: Iterable[Row]) -> list[str]:
+    """The published totals beside those of a table of `prepare`."""
+    whole = [row for row in rows if row[1] == "all"]
+    images, identities = sum(row[2] for row in whole), sum(row[4] for row in whole)
+    return [f"Published: 46,767 images of 1,064 identities; here: {images:,} of {identities:,}."]
 
 
 def read_splits(
@@ -186,3 +147,15 @@ def _read_identities(root: pathlib.Path) -> tuple[set[str], list[str]]:
 
 def _train_list(top: str) -> str:
     return f"idx/train_{top}.txt"
+
+
+SET = DataSet(
+    name="llcm",
+    title="LLCM",
+    find=find,
+    protocols=llcm.protocols,
+    config="llcm",
+    where=_WHERE,
+    expected_counts=EXPECTED_COUNTS,
+    remarks=remarks,
+)

@@ -8,33 +8,24 @@ ten trials are read from the first of these that is there:
 - RegDB_split.mat, two arrays TrainIdx and TestIdx of 10 x 206. A reading of ours, as nothing is published on it: row t
   is trial t, a value is the number of an identity's folder, and every image in that folder counts.
 
-The two are not known to hold the same ten splits: `builder.info.metadata["splits"]` says which one was read.
+The two are not known to hold the same ten splits: the metadata "splits" of the prepared set say which one was read.
 """
 
 import collections
-import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from jax_mspac.data import checks, listing, matlab, schema
-from jax_mspac.data.image_files import (
-    COPY_AGAIN,
-    Entry,
-    FoundConfig,
-    ImageFile,
-    examples,
-    find_root,
-    label_problems,
-    read_list,
-    stats,
-)
+from jax_mspac.data import checks, listing, matlab, published
+from jax_mspac.data.data_set import DataSet, Found, ImageFile
+from jax_mspac.data.images import stored_bytes
+from jax_mspac.data.lists import COPY_AGAIN, Entry, find_root, label_problems, read_list, stats
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
+from jax_mspac.protocols import regdb
 
 TOPS = {"Visible": VISIBLE, "Thermal": INFRARED}
 SPLITS = ("train", "test")
@@ -64,62 +55,16 @@ EXPECTED_COUNTS = {
 }
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class RegDBConfig(FoundConfig):
-    """What `build` found in one copy of the set, for one trial."""
+def find(*, source: str, trial: int = 0, skip_bad_images: bool = False) -> Found:
+    """What there is of RegDB in a folder, for one trial.
 
-    trial: int
-    splits: dict[str, list[ImageFile]] = dataclasses.field(repr=False)
-
-
-class Regdb(tfds.core.GeneratorBasedBuilder):
-    """One trial of RegDB; visible images are of camera 1, thermal ones of camera 2.
-
-    JPEG and PNG files are stored as they are, the authors' BMP files as PNG with the same pixels.
-    """
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=schema.features(),
-            description="Persons seen by a visible and a far-infrared camera side by side, ten images each.",
-            homepage="http://dm.dongguk.edu/link.html",
-            metadata=tfds.core.MetadataDict(
-                simulated_infrared=False,
-                cameras=list(TOPS),
-                trial=config.trial,
-                splits=_splits_from(config.root),
-                skipped_images=config.skipped,
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        config = self.builder_config
-        checks.check(config, [p for files in config.splits.values() for p in files], layout=_LAYOUT)
-        return {split: self._generate_examples(files) for split, files in config.splits.items()}
-
-    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config, files)
-
-
-def build(
-    *, source: str, data_dir: str | None, trial: int = 1, skip_bad_images: bool = False
-) -> tfds.core.DatasetBuilder:
-    """A builder for one trial of the copy of RegDB in a folder.
+    JPEG and PNG files are stored as they are, the authors' BMP files as PNG with the same pixels. Visible images are of
+    camera 1, thermal ones of camera 2.
 
     Args:
       source: the folder with Visible and Thermal, or the one above it.
-      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
-        for another set, which is prepared anew.
-      trial: 1 to 10; each trial trains a model of its own.
+      trial: 1 to 10; each trial trains a model of its own. 0 stands for all of them, and their mean.
       skip_bad_images: leave out images that cannot be read.
-
-    Returns:
-      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
 
     Raises:
       UserError: there is no such trial, or the folder holds no image of RegDB.
@@ -132,23 +77,29 @@ def build(
     if trial not in range(1, TRIALS + 1):
         raise UserError(f"config.data.trial is {trial}: RegDB has the trials 1 to {TRIALS}")
     root = find_root(source, list(TOPS), f"{_LAYOUT}. {_WHERE}")
-    found = listing.walk(root, TOPS, depth=1)
-    if not found.images:
+    listed = listing.walk(root, TOPS, depth=1)
+    if not listed.images:
         raise UserError(f"{root}: no image in {' and '.join(TOPS)}. {_LAYOUT}. {_WHERE}")
-    splits, problems = read_splits(root, trial, [file.path for file in found.images])
+    splits, problems = read_splits(root, trial, [file.path for file in listed.images])
     lists = [_MATLAB, *(_list_name(split, top, trial) for split in SPLITS for top in TOPS)]
-    config = RegDBConfig(
-        name=listing.fingerprint(
-            root, found.images + stats(root, lists), {"trial": trial, "skip_bad_images": skip_bad_images}
-        ),
+    options = {"trial": trial, "skip_bad_images": skip_bad_images}
+    return Found(
+        name=listing.fingerprint(root, listed.images + stats(root, lists), options),
         description=f"Trial {trial} of RegDB in {root.resolve()}",
         root=root,
-        trial=trial,
-        skip_bad_images=skip_bad_images,
         splits=splits,
+        cameras=list(TOPS),
+        read=lambda image: stored_bytes(root / image.path),
+        check=lambda found: checks.check(found, layout=_LAYOUT),
         problems=listing.missing_folders(root, TOPS) + problems,
+        skip_bad_images=skip_bad_images,
+        metadata={"trial": trial, "splits": _splits_from(root)},
     )
-    return Regdb(config=config, data_dir=data_dir)
+
+
+def parts(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The ten trials, where `trial` is 0."""
+    return {} if fields["trial"] else {f"trial_{number:02}": {"trial": number} for number in range(1, TRIALS + 1)}
 
 
 def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[ImageFile]], list[str]]:
@@ -193,7 +144,7 @@ def _read_lists(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[d
             problems += listing.shorten(
                 [f"{lists}: identity {name} is listed in one of them only; {COPY_AGAIN}" for name in single]
             )
-        splits[split] = sorted(_photograph(top, entry) for top in TOPS for entry in entries[top])
+        splits[split] = sorted(_image(top, entry) for top in TOPS for entry in entries[top])
     return splits, problems
 
 
@@ -220,7 +171,7 @@ def _read_matlab(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[
             continue
         for top, number in itertools.product(TOPS, rows[trial - 1].astype(int)):
             entries = [Entry(path, f"{number:04d}", number) for path in images_of[top, number]]
-            splits[split] += [_photograph(top, entry) for entry in entries]
+            splits[split] += [_image(top, entry) for entry in entries]
             if not entries:
                 problems.append(
                     f"{_MATLAB}: identity {number:04d} of {split} has no image in {top}; copy the folder "
@@ -236,7 +187,7 @@ def _is_table_of_numbers(rows: np.ndarray) -> bool:
     return bool(np.isin(rows, range(1, 10_000)).all()) and all(len(set(row)) == len(row) for row in rows.tolist())
 
 
-def _photograph(top: str, entry: Entry) -> ImageFile:
+def _image(top: str, entry: Entry) -> ImageFile:
     return ImageFile(entry.path, entry.identity, str(list(TOPS).index(top) + 1), TOPS[top])
 
 
@@ -246,3 +197,17 @@ def _list_name(split: str, top: str, trial: int) -> str:
 
 def _splits_from(root: pathlib.Path) -> str:
     return "idx" if (root / "idx").is_dir() else _MATLAB
+
+
+SET = DataSet(
+    name="regdb",
+    title="RegDB",
+    find=find,
+    protocols=regdb.protocols,
+    config="regdb",
+    where=_WHERE,
+    expected_counts=EXPECTED_COUNTS,
+    parts=parts,
+    published=published.regdb,
+    published_note="They are means over ten trials, each with a model of its own; this run is one trial.",
+)

@@ -1,31 +1,23 @@
-"""Temporary."""
+"""The data sets by name. Neither TensorFlow nor JAX is needed to know them."""
 
-import inspect
-import types
-
-from jax_mspac.data import datasets
+from jax_mspac.data import folder, llcm, regdb, synthetic, sysu_mm01
+from jax_mspac.data.data_set import DataSet
 from jax_mspac.errors import UserError
-from jax_mspac.protocols import PROTOCOLS
-from jax_mspac.protocols.options import options
 
-DataSet = object
-BASE = {"source", "data_dir", "height", "width", "skip_bad_images"}
+DATA_SETS: dict[str, DataSet] = {
+    data_set.name: data_set for data_set in (synthetic.SET, folder.SET, sysu_mm01.SET, regdb.SET, llcm.SET)
+}
 
 
-def named(name):
-    if name not in datasets.DATASETS:
-        raise UserError(f"config.data.name is {name!r}; there are {', '.join(datasets.DATASETS)}")
-    f = inspect.signature(datasets.DATASETS[name]).parameters
-    e = inspect.signature(PROTOCOLS[name]).parameters
+def named(name: str) -> DataSet:
+    """The data set of a name.
 
-    def search(ids, cams, mods, *, identity_names, split, settings):
-        return PROTOCOLS[name](ids, cams, mods, **options(name, settings, identity_names, split=split))
+    Raises:
+      UserError: there is none.
+    """
+    if name not in DATA_SETS:
+        raise UserError(f"config.data.name is {name!r}; there are {', '.join(DATA_SETS)}")
+    return DATA_SETS[name]
 
-    skip = ("name", "permutations", "identity_numbers")
-    return types.SimpleNamespace(
-        name=name,
-        search=search,
-        fields={k: v.default for k, v in f.items() if k not in BASE},
-        eval_fields={k: v.default for k, v in e.items() if v.default is not inspect.Parameter.empty and k not in skip}
-        | ({"sysu_lists": ""} if name == "sysu_mm01" else {}),
-    )
+
+__all__ = ["DATA_SETS", "DataSet", "named"]

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 
 from jax_mspac.data import listing
-from jax_mspac.data.image_files import ImageFile
+from jax_mspac.data.data_set import ImageFile
 from jax_mspac.errors import UserError
 
 _MIN_IDENTITIES = 2  # of a split: with a single person there is nobody to confuse

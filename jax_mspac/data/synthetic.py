@@ -1,15 +1,12 @@
-"""The demo data as a TFDS data set. Nothing is downloaded: the pictures are drawn."""
+"""The demo data as a data set. Nothing is downloaded: the pictures are drawn."""
 
-import dataclasses
+import functools
 import io
-from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from jax_mspac.data import schema
+from jax_mspac.data import folder
+from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.demo.appearance import sample_person
 from jax_mspac.demo.cameras import CAMERAS
 from jax_mspac.demo.rendering import image_rng, render
@@ -28,124 +25,73 @@ _SMALLEST = {
 }
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class SyntheticConfig(tfds.core.BuilderConfig):
-    """What is drawn. The name follows from the other fields, so that no two settings share a prepared folder."""
-
-    name: str = dataclasses.field(init=False)
-    seed: int = 0
-    train_identities: int = 120
-    val_identities: int = 24
-    test_identities: int = 60
-    images_per_camera: int = 4
-    height: int = 96
-    width: int = 48
-
-    def __post_init__(self):
-        for field, smallest in _SMALLEST.items():
-            value = getattr(self, field)
-            if not isinstance(value, int) or value < smallest:
-                raise UserError(
-                    f"{field} of the synthetic data is {value!r}; it must be an integer, {smallest} or more"
-                )
-        identities = f"{self.train_identities}-{self.val_identities}-{self.test_identities}"
-        self.name = f"seed{self.seed}_ids{identities}_images{self.images_per_camera}_{self.height}x{self.width}"
-
-    def identities(self, split: str) -> range:
-        """The numbers of the persons in a split; no person is in two splits."""
-        train_end = self.train_identities
-        val_end = train_end + self.val_identities
-        bounds = {
-            "train": (0, train_end),
-            "val": (train_end, val_end),
-            "test": (val_end, val_end + self.test_identities),
-        }
-        return range(*bounds[split])
-
-
-class Synthetic(tfds.core.GeneratorBasedBuilder):
-    """Drawn persons before five cameras, three visible and two infrared; splits train, val and test."""
-
-    VERSION = tfds.core.Version("1.0.0")  # goes up with every change of the pictures: prepared sets are not redrawn
-    RELEASE_NOTES = {"1.0.0": "First version."}
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=schema.features(),
-            description="Persons drawn by a small renderer, seen by three visible and two infrared cameras.",
-            metadata=tfds.core.MetadataDict(
-                simulated_infrared=False, cameras=[f"cam{camera.number}" for camera in CAMERAS]
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in ("train", "val", "test")}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        config = self.builder_config
-        for identity in config.identities(split):
-            person = sample_person(config.seed, identity)
-            for camera in CAMERAS:
-                for index in range(config.images_per_camera):
-                    rng = image_rng(config.seed, identity, camera.number, index)
-                    picture = render(person, camera, rng, height=config.height, width=config.width)
-                    path = f"{split}/{_FOLDERS[camera.modality]}/{identity:04d}/cam{camera.number}_{index:02d}.png"
-                    yield (
-                        path,
-                        schema.example(
-                            image=_png(picture),
-                            identity=f"{identity:04d}",
-                            camera=camera.number,
-                            modality=camera.modality,
-                            path=path,
-                        ),
-                    )
-
-
-def build(
+def find(
     *,
-    data_dir: str | None,
+    height: int,
+    width: int,
     seed: int = 0,
     train_identities: int = 120,
     val_identities: int = 24,
     test_identities: int = 60,
     images_per_camera: int = 4,
-    height: int = 96,
-    width: int = 48,
-) -> tfds.core.DatasetBuilder:
-    """A builder for the demo data.
+) -> Found:
+    """Drawn persons before five cameras, three visible and two infrared; splits train, val and test.
 
     Args:
-      data_dir: where TFDS keeps prepared sets, or None for its default.
+      height: of the pictures in pixels.
+      width: of the pictures in pixels.
       seed: other seeds give other persons and pictures.
-      train_identities: number of persons in the split train.
+      train_identities: number of persons in the split train; no person is in two splits.
       val_identities: number of persons in the split val.
       test_identities: number of persons in the split test.
       images_per_camera: pictures of each person by each camera.
-      height: of the pictures in pixels.
-      width: of the pictures in pixels.
-
-    Returns:
-      The builder, not yet prepared.
 
     Raises:
       UserError: a number is not an integer or too small.
     """
-    config = SyntheticConfig(
-        seed=seed,
-        train_identities=train_identities,
-        val_identities=val_identities,
-        test_identities=test_identities,
-        images_per_camera=images_per_camera,
-        height=height,
-        width=width,
+    sizes = {"train": train_identities, "val": val_identities, "test": test_identities}
+    given = {"seed": seed, "images_per_camera": images_per_camera, "height": height, "width": width}
+    given |= {f"{split}_identities": size for split, size in sizes.items()}
+    for field, value in given.items():
+        if not isinstance(value, int) or value < _SMALLEST[field]:
+            raise UserError(
+                f"{field} of the synthetic data is {value!r}; it must be an integer, {_SMALLEST[field]} or more"
+            )
+    splits, first = {}, 0
+    for split, size in sizes.items():
+        splits[split] = [
+            ImageFile(
+                f"{split}/{_FOLDERS[camera.modality]}/{identity:04d}/cam{camera.number}_{index:02d}.png",
+                f"{identity:04d}",
+                str(camera.number),
+                camera.modality,
+            )
+            for identity in range(first, first + size)
+            for camera in CAMERAS
+            for index in range(images_per_camera)
+        ]
+        first += size
+    identities = "-".join(map(str, sizes.values()))
+    return Found(
+        # Prepared sets are not drawn again: the version of the set goes up with every change of the pictures.
+        name=f"seed{seed}_ids{identities}_images{images_per_camera}_{height}x{width}",
+        description="Persons drawn by a small renderer, seen by three visible and two infrared cameras.",
+        splits=splits,
+        cameras=[f"cam{camera.number}" for camera in CAMERAS],
+        read=functools.partial(_draw, seed=seed, height=height, width=width),
     )
-    return Synthetic(config=config, data_dir=data_dir)
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _draw(image: ImageFile, *, seed: int, height: int, width: int) -> bytes:
+    identity, camera = int(image.identity), CAMERAS[int(image.camera) - 1]
+    index = int(image.path.rpartition("_")[2].removesuffix(".png"))
+    rng = image_rng(seed, identity, camera.number, index)
+    picture = render(_person(seed, identity), camera, rng, height=height, width=width)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, format="PNG", compress_level=1)  # sensor noise hardly compresses further
     return buffer.getvalue()
+
+
+_person = functools.lru_cache(maxsize=1)(sample_person)
+
+SET = DataSet(name="synthetic", title="the demo data", find=find, protocols=folder.search)

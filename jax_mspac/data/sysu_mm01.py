@@ -1,23 +1,27 @@
-"""SYSU-MM01 (Wu et al., RGB-infrared cross-modality person re-identification, ICCV 2017): TFDS builder."""
+"""SYSU-MM01 (Wu et al., RGB-infrared cross-modality person re-identification, ICCV 2017)."""
 
-import dataclasses
 import math
+import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
-from jax_mspac.data import checks, listing, matlab, schema
-from jax_mspac.data.image_files import COPY_AGAIN, FoundConfig, ImageFile, examples, find_root
+from jax_mspac.data import checks, listing, matlab, published
+from jax_mspac.data.data_set import DataSet, Found, ImageFile, TestSet
 from jax_mspac.data.image_set import ImageSet
+from jax_mspac.data.images import stored_bytes
+from jax_mspac.data.lists import COPY_AGAIN, find_root
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
+from jax_mspac.protocols import sysu_lists, sysu_mm01
+from jax_mspac.protocols.base import RetrievalProtocol
 
 CAMERAS = ("cam1", "cam2", "cam3", "cam4", "cam5", "cam6")
 SPLITS = ("train", "val", "test")
 INFRARED_CAMERAS = (3, 6)
+LISTS_FILE = "rand_perm_cam.mat"
 
 _LAYOUT = (
     "Expected in it: cam1 to cam6, each with <4-digit identity>/<4-digit image>.jpg, and exp/{train,val,test}_id.txt"
@@ -64,62 +68,23 @@ EXPECTED_COUNTS = {
 }
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class SysuMm01Config(FoundConfig):
-    """What `build` found in one copy of the set."""
-
-    splits: dict[str, list[ImageFile]] = dataclasses.field(repr=False)
-
-
-class SysuMm01(tfds.core.GeneratorBasedBuilder):
-    """SYSU-MM01 with its splits train, val and test; the images are stored as the authors gave them."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=schema.features(),
-            description="Persons seen by four visible and two near-infrared cameras, indoors and outdoors.",
-            homepage="https://github.com/wuancong/SYSU-MM01",
-            metadata=tfds.core.MetadataDict(
-                simulated_infrared=False, cameras=list(CAMERAS), skipped_images=self.builder_config.skipped
-            ),
-            disable_shuffling=True,
-        )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        config = self.builder_config
-        checks.check(config, [p for files in config.splits.values() for p in files], layout=_LAYOUT)
-        return {split: self._generate_examples(files) for split, files in config.splits.items()}
-
-    def _generate_examples(self, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
-        return examples(self.builder_config, files)
-
-
-def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -> tfds.core.DatasetBuilder:
-    """A builder for the copy of SYSU-MM01 in a folder.
+def find(*, source: str, skip_bad_images: bool = False) -> Found:
+    """What there is of SYSU-MM01 in a folder; the images are stored as the authors gave them.
 
     Args:
       source: the folder with cam1 to cam6 and exp, or the one above it.
-      data_dir: where TFDS keeps prepared sets, or None for its default. After any change of a file the builder stands
-        for another set, which is prepared anew; a small copy for tests and the real set never mix.
       skip_bad_images: leave out images that cannot be read.
-
-    Returns:
-      The builder, not yet prepared. Preparing it raises a UserError that lists everything wrong with the files.
 
     Raises:
       UserError: the folder holds no image of SYSU-MM01.
     """
     root = find_root(source, CAMERAS, f"{_LAYOUT}. {_WHERE}")
-    found = listing.walk(root, CAMERAS, depth=1)
-    files = [_photograph(file.path) for file in found.images if file.path.count("/") == 2]
-    if not files:
+    listed = listing.walk(root, CAMERAS, depth=1)
+    images = [_image(file.path) for file in listed.images if file.path.count("/") == 2]
+    if not images:
         raise UserError(f"{root}: no image in {CAMERAS[0]} to {CAMERAS[-1]}. {_LAYOUT}. {_WHERE}")
     split_of, list_problems = read_splits(root)
-    splits = {split: [p for p in files if split_of.get(p.identity) == split] for split in SPLITS}
-    absent = sorted(split_of.keys() - {file.identity for file in files})
+    absent = sorted(split_of.keys() - {image.identity for image in images})
     without_images = [
         f"exp/{split_of[name]}_id: identity {name} has no image in any camera; copy its folders from the original "
         "archive, or take it out of the list"
@@ -131,17 +96,83 @@ def build(*, source: str, data_dir: str | None, skip_bad_images: bool = False) -
         *list_problems,
         *listing.shorten(without_images),
     ]
-    files = found.images + listing.walk(root, ["exp"], depth=0).others
-    config = SysuMm01Config(
+    files = listed.images + listing.walk(root, ["exp"], depth=0).others
+    return Found(
         # A folder of an unknown camera, whose files do not count, must be told of in a prepared set too.
         name=listing.fingerprint(root, files, {"problems": problems, "skip_bad_images": skip_bad_images}),
         description=f"SYSU-MM01 in {root.resolve()}",
         root=root,
-        splits=splits,
+        splits={split: [image for image in images if split_of.get(image.identity) == split] for split in SPLITS},
+        cameras=CAMERAS,
+        read=lambda image: stored_bytes(root / image.path),
+        check=lambda found: checks.check(found, layout=_LAYOUT),
         problems=problems,
         skip_bad_images=skip_bad_images,
     )
-    return SysuMm01(config=config, data_dir=data_dir)
+
+
+def search(
+    identities: np.ndarray,
+    cameras: np.ndarray,
+    modalities: np.ndarray,
+    *,
+    identity_names: Sequence[str],
+    split: str = "test",
+    galleries: Sequence[str] = ("seeded",),
+    modes: Sequence[str] = ("all", "indoor"),
+    shots: Sequence[int] = (1,),
+    trials: int = 10,
+    sysu_lists: str = "",
+) -> list[RetrievalProtocol]:
+    """The protocols of SYSU-MM01, see `protocols.sysu_mm01`; those of the validation split have settings of their own.
+
+    Args:
+      identities, cameras, modalities, identity_names, split: see `DataSet.search`.
+      galleries: which of "official" and "seeded".
+      modes: which of "all" and "indoor".
+      shots: gallery images per identity and camera, one protocol each.
+      trials: galleries to draw.
+      sysu_lists: the folder with rand_perm_cam.mat, in it or in its exp folder; the official galleries need it.
+
+    Raises:
+      UserError: a setting is impossible, or the lists are missing or damaged.
+    """
+    if split == "val":
+        modes, galleries = ("validation",), ("seeded",)
+    official: dict[str, Any] = {}
+    if "official" in galleries:
+        places = [pathlib.Path(sysu_lists).expanduser() / inside / LISTS_FILE for inside in ("", "exp")]
+        there = [place for place in places if sysu_lists and place.is_file()]
+        if not there:
+            raise UserError(
+                f"config.eval.sysu_lists is {sysu_lists!r}; the official galleries need the folder with {LISTS_FILE}, "
+                "which comes with SYSU-MM01, in it or in its exp folder. config.eval.galleries=seeded needs none"
+            )
+        official = {
+            "permutations": load_permutations(there[0]),
+            "identity_numbers": [int(name) for name in identity_names],
+        }
+    return sysu_mm01.protocols(
+        identities, cameras, modalities, galleries=galleries, modes=modes, shots=shots, trials=trials, **official
+    )
+
+
+def load_permutations(path: str | os.PathLike) -> sysu_lists.Permutations:
+    """Reads `rand_perm_cam.mat`; see `protocols.sysu_lists`.
+
+    Raises:
+      UserError: the file is missing, damaged, or holds something else.
+    """
+    try:
+        content = matlab.load(path)
+        if "rand_perm_cam" not in content:
+            raise ValueError("it holds no variable 'rand_perm_cam'")
+        return sysu_lists.parse_permutations(content["rand_perm_cam"])
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{os.fspath(path)}: {error}. Expected the rand_perm_cam.mat that comes with SYSU-MM01 (in its exp "
+            "folder); copy it again, or leave 'official' out of the galleries"
+        ) from error
 
 
 def read_splits(root: pathlib.Path) -> tuple[dict[str, str], list[str]]:
@@ -182,7 +213,7 @@ def counts(image_set: ImageSet) -> dict[str, int]:
     }
 
 
-def _photograph(path: str) -> ImageFile:
+def _image(path: str) -> ImageFile:
     top, folder, _ = path.split("/")
     camera = CAMERAS.index(top) + 1
     return ImageFile(path, folder.zfill(4), str(camera), INFRARED if camera in INFRARED_CAMERAS else VISIBLE)
@@ -204,3 +235,17 @@ def _whole(number: float) -> int:
     if not math.isfinite(number) or number != int(number):
         raise ValueError(f"{number} is no whole number")
     return int(number)
+
+
+SET = DataSet(
+    name="sysu_mm01",
+    title="SYSU-MM01",
+    find=find,
+    protocols=search,
+    config="sysu",
+    where=_WHERE,
+    expected_counts=EXPECTED_COUNTS,
+    published=published.sysu_mm01,
+    published_note="Most published results use the official galleries; seeded ones give somewhat other figures.",
+    test_set=TestSet("infrared->visible", sysu_mm01.MODES["all"], (3803, 6775)),
+)

@@ -21,19 +21,17 @@ Equal distances rank by camera, identity and place. Other keys are not read.
 
 import pathlib
 import zipfile
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
+from jax_mspac.data.data_set import DataSet
 from jax_mspac.errors import UserError
 from jax_mspac.metrics.reranking import reranked_distances
 from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.protocols import PROTOCOLS, sysu_mm01
-from jax_mspac.protocols.base import direction as direction_name
-from jax_mspac.protocols.options import options
-from jax_mspac.runs import results
+from jax_mspac.protocols.base import DIRECTIONS
 
 FEATURE = "given"
 
@@ -50,50 +48,37 @@ _AXES = {
     "direction": "",
 }
 _KINDS = {2: ("f", "floats"), 1: ("iu", "integers"), 0: ("U", "a string")}
-_DIRECTIONS = {direction_name(*pair): pair for pair in (MODALITIES, MODALITIES[::-1])}
 
 
-class _TestSet(NamedTuple):
-    """What is known of a data set's test set whatever the file says."""
-
-    direction: str
-    cameras: tuple[tuple[int, ...], tuple[int, ...]]  # of queries, of the gallery
-    images: tuple[int, int]
-
-
-_KNOWN = {"sysu_mm01": _TestSet("infrared->visible", sysu_mm01.MODES["all"], (3803, 6775))}
-
-
-def score(config: ConfigDict, path: pathlib.Path, workdir: pathlib.Path) -> dict[str, Any]:
-    """Scores a file, prints the table and writes results.json and results.md.
+def score(path: pathlib.Path, data_set: DataSet, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores a file.
 
     Args:
-      config: validated; `data.name` and `eval` say by which protocols.
       path: the .npz file, with the keys above.
-      workdir: folder for the results; made if it does not exist.
+      data_set: by whose protocols.
+      settings: such as `config.eval`.
 
     Returns:
-      The results: see `results`.
+      The results: see `runs.results`.
 
     Raises:
-      UserError: the file is damaged or not as described, with everything that is wrong with it; or it, or the config,
-        does not fit the protocols of the data set.
+      UserError: the file is damaged or not as described, with everything that is wrong with it; or it, or the settings,
+        do not fit the protocols of the data set.
     """
-    name = config.data.name
-    if name not in PROTOCOLS:
-        raise UserError(f"config.data.name is {name!r}; there are {', '.join(PROTOCOLS)}")
-    arrays = read(path, data_set=name, indexed="official" in config.eval.get("galleries", ()))
-    postprocessing = config.eval.postprocessing
+    arrays = read(path, data_set=data_set, indexed="official" in settings.get("galleries", ()))
+    postprocessing = settings["postprocessing"]
     if postprocessing and "distances" in arrays:
         raise UserError(
             f"config.eval.postprocessing is {postprocessing}; {path} has distances, and re-ranking needs "
             "query_features and gallery_features: give those instead, or set config.eval.postprocessing=()"
         )
-    direction = str(arrays.get("direction", config.eval.direction))
-    possible = [_KNOWN[name].direction] if name in _KNOWN else list(_DIRECTIONS)
-    if direction not in possible:
-        raise UserError(f"the direction, in {path} or config.eval, is {direction}; {name} has {possible[0]} only")
-    query_modality, gallery_modality = (MODALITIES.index(modality) for modality in _DIRECTIONS[direction])
+    direction = str(arrays.get("direction", settings["direction"]))
+    if data_set.test_set and direction != data_set.test_set.direction:
+        raise UserError(
+            f"the direction, in {path} or config.eval, is {direction}; {data_set.name} has "
+            f"{data_set.test_set.direction} only"
+        )
+    query_modality, gallery_modality = (MODALITIES.index(modality) for modality in direction.split("->"))
 
     count = arrays["query_ids"].size
     order = _path_order(arrays)
@@ -103,11 +88,10 @@ def score(config: ConfigDict, path: pathlib.Path, workdir: pathlib.Path) -> dict
     modalities = np.full(numbers.size, gallery_modality)
     modalities[:count] = query_modality
 
-    chosen = options(name, config.eval, names.tolist())
     try:
-        listed = PROTOCOLS[name](identities, cameras, modalities, **chosen)
+        listed = data_set.search(identities, cameras, modalities, identity_names=names.tolist(), settings=settings)
     except UserError as error:
-        raise UserError(f"{path} and config.eval do not fit {name}: {error}") from error
+        raise UserError(f"{path} and config.eval do not fit {data_set.name}: {error}") from error
     protocols = [protocol for protocol in listed if protocol.direction == direction]
 
     distances = _distances(arrays, order)
@@ -118,15 +102,10 @@ def score(config: ConfigDict, path: pathlib.Path, workdir: pathlib.Path) -> dict
         for step, of_trial in reranked.items():
             row = evaluate_protocol(of_trial, identities, cameras, protocol, per_trial=True)
             rows.append({**row, "feature": f"{FEATURE}+{step}"})
-    outcome = {"features": str(path), "notes": _notes(arrays, path, name), "rows": rows, "primary": 0}
-    workdir.mkdir(parents=True, exist_ok=True)
-    results.write(outcome, workdir)
-    print(f"\nResults of {path}, in percent:\n\n{results.markdown(outcome)}", flush=True)
-    print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
-    return outcome
+    return {"features": str(path), "notes": _notes(arrays, path, data_set), "rows": rows, "primary": 0}
 
 
-def read(path: pathlib.Path, *, data_set: str, indexed: bool = False) -> dict[str, np.ndarray]:
+def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dict[str, np.ndarray]:
     """Reads and checks a file.
 
     Args:
@@ -196,7 +175,7 @@ def _wrong_shapes(arrays: dict[str, np.ndarray]) -> list[str]:
     return problems
 
 
-def _wrong_contents(arrays: dict[str, np.ndarray], data_set: str) -> list[str]:
+def _wrong_contents(arrays: dict[str, np.ndarray], data_set: DataSet) -> list[str]:
     problems = []
     for key in ("query_features", "gallery_features", "distances"):
         if key in arrays:
@@ -210,15 +189,15 @@ def _wrong_contents(arrays: dict[str, np.ndarray], data_set: str) -> list[str]:
                 problems.append(
                     f"{key} has {what} in {rows.size} rows, first in row {rows[0]}; expected finite numbers"
                 )
-    if data_set in _KNOWN:
-        for key, known in zip(("query_cams", "gallery_cams"), _KNOWN[data_set].cameras, strict=True):
+    if data_set.test_set:
+        for key, known in zip(("query_cams", "gallery_cams"), data_set.test_set.cameras, strict=True):
             unknown = sorted(set(arrays[key].tolist()) - set(known))
             if unknown:
                 problems.append(f"{key} has cameras {unknown}; expected some of {list(known)}")
     if "gallery_index" in arrays:
         problems += _wrong_index(arrays)
-    if "direction" in arrays and str(arrays["direction"]) not in _DIRECTIONS:
-        problems.append(f"direction is {str(arrays['direction'])!r}; expected {' or '.join(_DIRECTIONS)}")
+    if "direction" in arrays and str(arrays["direction"]) not in DIRECTIONS:
+        problems.append(f"direction is {str(arrays['direction'])!r}; expected {' or '.join(DIRECTIONS)}")
     return problems
 
 
@@ -269,13 +248,13 @@ def _reranked(name: str, arrays: dict[str, np.ndarray], order: np.ndarray) -> Di
     return lambda queries, gallery: reranked(queries, order[gallery - count])
 
 
-def _notes(arrays: dict[str, np.ndarray], path: pathlib.Path, data_set: str) -> list[str]:
+def _notes(arrays: dict[str, np.ndarray], path: pathlib.Path, data_set: DataSet) -> list[str]:
     """What a reader of the result must know of the file."""
     found = arrays["query_ids"].size, arrays["gallery_ids"].size
     notes = [f"Features given in {path.name}: {found[0]} query and {found[1]} gallery images."]
-    if data_set in _KNOWN and found != _KNOWN[data_set].images:
-        queries, gallery = _KNOWN[data_set].images
-        notes.append(f"Not the test set of {data_set}, which has {queries} query and {gallery} gallery images.")
+    if data_set.test_set and found != data_set.test_set.images:
+        queries, gallery = data_set.test_set.images
+        notes.append(f"Not the test set of {data_set.name}, which has {queries} query and {gallery} gallery images.")
     if "gallery_index" not in arrays:
         notes.append("Without gallery_index: galleries are drawn from the images in the order of the file.")
     return notes

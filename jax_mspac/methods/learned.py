@@ -20,7 +20,7 @@ from jax_mspac.models.attention import CascadedPartAttention
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 from jax_mspac.runtime import parallel
-from jax_mspac.settings import Collector, Problem, setting
+from jax_mspac.settings import Collector, Problem, at_least, check, setting
 
 PyTree = Any
 
@@ -58,10 +58,13 @@ AGW_RECIPE = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InitialWeights:
-    """What the backbone starts from."""
+class NetworkSettings:
+    """What the embedder's own settings leave open."""
 
+    stripes: int = setting(6, at_least(1), "of the embedding where loss.identity is 'part'")
     pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
+
+    __post_init__ = check
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

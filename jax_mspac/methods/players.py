@@ -106,14 +106,18 @@ def _move(player: Player, networks: Networks, optimizer: PyTree, view: Any, key:
         _owned(player, networks), player, networks, view, key
     )
     gradients, metrics = parallel.average((gradients, metrics))
-    own = _owned(player, networks)
-    updates, optimizer = player.optimizer.update(gradients, optimizer, own)
-    own = player.constrain(optax.apply_updates(own, updates))
-    moved = {name: {**networks[name], "params": params} for name, params in own.items()}
-    networks = {**networks, **moved}
+    networks, optimizer = descend(player, networks, optimizer, gradients)
     for name, batch_stats in statistics.items():
         networks[name] = {**networks[name], "batch_stats": batch_stats}
     return networks, optimizer, metrics, optax.tree.norm(gradients)
+
+
+def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: PyTree) -> tuple[dict[str, Any], PyTree]:
+    """The networks and the state of the optimizer after its step; gradients by network."""
+    own = _owned(player, networks)
+    updates, optimizer = player.optimizer.update(gradients, optimizer, own)
+    own = player.constrain(optax.apply_updates(own, updates))
+    return {**networks, **{name: {**networks[name], "params": params} for name, params in own.items()}}, optimizer
 
 
 def _rest(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):

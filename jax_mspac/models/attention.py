@@ -3,45 +3,17 @@
 Formulas: talk slides of the paper, arXiv 2012.06843.
 """
 
-import math
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac.errors import UserError
 from jax_mspac.kernels.convolution import largest
 from jax_mspac.models.layers import Conv
+from jax_mspac.settings import Expected, check, one_of, setting
 
 FORMS = ("mask", "literal")
-
-
-def check_partition(image_height: int, *, stride: int, parts: Sequence[int]) -> None:
-    """Refuses stripes that do not divide the feature map, before anything is built.
-
-    Args:
-      image_height: height of the images in pixels.
-      stride: total stride of the backbone: 16 with last stride 1, 32 with last stride 2.
-      parts: all numbers of stripes that the map is cut into.
-
-    Raises:
-      UserError: names the part count, the map height and the nearest image heights that work.
-    """
-    for n in parts:
-        if n < 1:
-            raise UserError(f"a partition into {n} stripes does not exist; expected 1 or more")
-    step = stride * math.lcm(*parts)
-    below = image_height // step * step
-    heights = " or ".join(str(height) for height in (below, below + step) if height > 0)
-    advice = f"images of height {image_height} at stride {stride}; heights that work: {heights}"
-    _check_divides(-(-image_height // stride), parts, advice)
-
-
-def _check_divides(map_height: int, parts: Sequence[int], advice: str) -> None:
-    for n in parts:
-        if map_height % n:
-            raise UserError(f"{n} stripes do not divide a feature map of {map_height} rows ({advice})")
+COUNTS = Expected("numbers from 1 on, or ()", lambda counts: all(count >= 1 for count in counts))
+ODD = Expected("an odd size", lambda size: size >= 1 and size % 2 == 1)
 
 
 class PartAttention(nn.Module):
@@ -93,26 +65,17 @@ class CascadedPartAttention(nn.Module):
       kernel_size: see `PartAttention`.
     """
 
-    parts: tuple[int, ...] = (6, 3, 1)
-    form: str = "mask"
-    kernel_size: int = 7
+    parts: tuple[int, ...] = setting((6, 3, 1), COUNTS)
+    form: str = setting("mask", one_of(FORMS))
+    kernel_size: int = setting(7, ODD)
+
+    def __post_init__(self):
+        super().__post_init__()
+        check(self)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Feature map [N, H, W, C] to one of the same shape and dtype.
-
-        Raises:
-          UserError: if a part count does not divide H, or a field is out of its range.
-        """
-        if self.form not in FORMS:
-            raise UserError(f"attention form {self.form!r} does not exist; choose one of {', '.join(FORMS)}")
-        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
-            raise UserError(f"attention kernel size is {self.kernel_size}; expected an odd number")
-        rows = math.lcm(*self.parts)
-        advice = (
-            f"image heights that work: multiples of {16 * rows} with last stride 1, of {32 * rows} with last stride 2"
-        )
-        _check_divides(x.shape[1], self.parts, advice)
+        """Feature map [N, H, W, C] to one of the same shape and dtype; each number of parts divides H."""
         for level, n in enumerate(self.parts):
             stripes = [
                 PartAttention(form=self.form, kernel_size=self.kernel_size, name=f"level{level}_part{i}")(stripe)

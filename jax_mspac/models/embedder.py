@@ -1,20 +1,21 @@
 """The network that turns images into embeddings: all that inference needs."""
 
+import itertools
+import math
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac.models.attention import FORMS, CascadedPartAttention
+from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.models.resnet import ARCHITECTURES, NUM_STAGES, ResNet
-from jax_mspac.settings import Expected, Problem, SettingsError, at_least, check, one_of, setting, within
+from jax_mspac.settings import Problem, SettingsError, at_least, check, one_of, setting, within
 
 POOLINGS = ("average", "gem")
-_COUNTS = Expected("numbers from 1 on, or ()", lambda counts: all(count >= 1 for count in counts))
 
 
 def flatten_parts(features: jax.Array) -> jax.Array:
@@ -33,6 +34,7 @@ class Embedder(nn.Module):
     Features are float32 whatever the dtype.
 
     Attributes:
+      stripes: n > 0 for one feature per stripe, 0 for one global feature.
       axis_name: mapped axis for synchronized batch normalization while training.
     """
 
@@ -42,13 +44,13 @@ class Embedder(nn.Module):
     shared_from: int = setting(1, within(0, NUM_STAGES), "0: all layers shared ... 1: own stems ... 5: two networks")
     nonlocal_blocks: bool = setting(False, None, "AGW's, behind the second half of layers 2 and 3")
     input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
-    parts: tuple[int, ...] = setting((6, 3, 1), _COUNTS, "stripes per level of the cascade; (): no attention")
+    parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
-    attention_kernel: int = setting(7, Expected("an odd size", lambda size: size % 2 == 1), "of the spatial gate")
-    stripes: int = setting(6, at_least(0), "of the embedding where each has an identity loss; 0: one global feature")
+    attention_kernel: int = setting(7, ODD, "of the spatial gate")
     pooling: str = setting("average", one_of(POOLINGS))
     embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
+    stripes: int = 0
     axis_name: str | None = None
 
     def __post_init__(self):
@@ -60,13 +62,12 @@ class Embedder(nn.Module):
         found = []
         if self.input_form == "zero_padding" and self.shared_from != 0:
             found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
-        rows = -(-height // (16 * self.last_stride))
-        fits = f"that divide the {rows} rows that images of height {height} leave"
-        if any(rows % count for count in self.parts):
-            found.append(Problem("parts", self.parts, f"numbers {fits}, or ()"))
-        if self.stripes and rows % self.stripes:
-            found.append(Problem("stripes", self.stripes, f"a number {fits}"))
-        return found
+        stride, counts = 16 * self.last_stride, {"parts": self.parts, "stripes": (self.stripes or 1,)}
+        rows, step = -(-height // stride), stride * math.lcm(*itertools.chain(*counts.values()))
+        work = " or ".join(str(value) for value in (height // step * step, height // step * step + step) if value)
+        fits = f"what divides the {rows} rows that images of height {height} leave; heights that work: {work}"
+        wrong = [name for name, numbers in counts.items() if any(rows % number for number in numbers)]
+        return found + [Problem(name, getattr(self, name), fits) for name in wrong]
 
     @nn.compact
     def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:

@@ -13,9 +13,9 @@ def protocols(
     cameras: np.ndarray,
     modalities: np.ndarray,
     *,
-    shots: Sequence[int] = (1,),
-    trials: int = 10,
-    exclude_same_camera: bool = False,
+    shots: Sequence[int],
+    trials: int,
+    exclude_same_camera: bool,
     name: str = "folder",
 ) -> list[RetrievalProtocol]:
     """Both directions; queries are all images of one modality, CMC over identities.

@@ -1,34 +1,11 @@
 """The official gallery lists of SYSU-MM01: `rand_perm_cam.mat`, which comes with the data set."""
 
-import os
-
 import numpy as np
-
-from jax_mspac.data import matlab
-from jax_mspac.errors import UserError
 
 CAMERAS = 6
 TRIALS = 10
 
 Permutations = dict[int, dict[int, np.ndarray]]
-
-
-def load_permutations(path: str | os.PathLike) -> Permutations:
-    """Reads `rand_perm_cam.mat`; see `parse_permutations`.
-
-    Raises:
-      UserError: the file is missing, damaged, or holds something else.
-    """
-    try:
-        content = matlab.load(path)
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, f"it cannot be read as a MATLAB file ({error})") from error
-    if "rand_perm_cam" not in content:
-        raise _unreadable(path, "it holds no variable 'rand_perm_cam'")
-    try:
-        return parse_permutations(content["rand_perm_cam"])
-    except ValueError as error:
-        raise _unreadable(path, str(error)) from error
 
 
 def parse_permutations(cells: np.ndarray) -> Permutations:
@@ -63,10 +40,3 @@ def parse_permutations(cells: np.ndarray) -> Permutations:
                 )
             permutations[camera][number] = rows.astype(np.int64) - 1
     return permutations
-
-
-def _unreadable(path: str | os.PathLike, reason: str) -> UserError:
-    return UserError(
-        f"{os.fspath(path)}: {reason}. Expected the rand_perm_cam.mat that comes with SYSU-MM01 (in its exp folder); "
-        "copy it again, or leave 'official' out of the galleries"
-    )

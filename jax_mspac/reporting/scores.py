@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jax_mspac.data.data_set import DataSet
 from jax_mspac.reporting.cameras import Score
 from jax_mspac.reporting.page import Cell, Table
 from jax_mspac.runs.results import SCORE_NAMES, SCORES
-from jax_mspac.studies import published
 
 _PROTOCOL = ("protocol", "mode", "shots", "direction")
 NONE = "–"
@@ -26,13 +26,13 @@ def same(row: Row, results: Results | None) -> Row | None:
     return next((r for r in rows if _key(r) == _key(row) and r["feature"] == row["feature"]), None)
 
 
-def tables(this: Results, other: Results | None, *, data_set: str) -> list[Table]:
+def tables(this: Results, other: Results | None, *, data_set: DataSet) -> list[Table]:
     """One table per protocol, the primary metric's first.
 
     Args:
       this: results of the run.
       other: results of the second run, if there are any.
-      data_set: a name of `protocols.PROTOCOLS`.
+      data_set: that both were tested on.
     """
     keys = list(dict.fromkeys(_key(row) for row in this["rows"]))
     counts = primary(this)
@@ -41,7 +41,7 @@ def tables(this: Results, other: Results | None, *, data_set: str) -> list[Table
     return [_table(key, this, other, data_set=data_set) for key in keys]
 
 
-def _table(key: tuple, this: Results, other: Results | None, *, data_set: str) -> Table:
+def _table(key: tuple, this: Results, other: Results | None, *, data_set: DataSet) -> Table:
     counts = primary(this)
     is_primary = counts is not None and key == _key(counts)
     rows = [row for row in this["rows"] if _key(row) == key]
@@ -54,7 +54,8 @@ def _table(key: tuple, this: Results, other: Results | None, *, data_set: str) -
             cells = [percent(baseline[score]) if score in baseline else NONE for score in SCORES]
             lines.append(_cells(f"baseline: {name}", cells, faint=True))
     _, mode, shots, direction = key
-    for row in published.published(data_set, mode=mode, shots=shots, direction=direction):
+    slides = data_set.published(mode=mode, shots=shots, direction=direction) if data_set.published else ()
+    for row in slides:
         cells = [f"{row.scores[score]:.2f}" if score in row.scores else NONE for score in SCORES]
         lines.append(_cells(f"slides: {row.system}", cells, faint=True))
     trials = len(first["rank1"]["trials"])

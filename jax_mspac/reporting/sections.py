@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from jax_mspac.data import regdb, sysu_mm01
+from jax_mspac.data import published, registry
+from jax_mspac.data.data_set import DataSet
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.images import read_rgb
 from jax_mspac.metrics.retrieval import cosine_distances
@@ -13,17 +14,11 @@ from jax_mspac.reporting.records import VERSIONS_FILE
 from jax_mspac.reporting.runs import Run, differences, flat
 from jax_mspac.runs.logging import METRICS_FILE
 from jax_mspac.runs.results import JSON_FILE
-from jax_mspac.studies import published
 
 # Queries shown of each kind, and identities of the heat maps.
 QUERIES, PERSONS = 3, 5
 # Queries ranked at a time.
 _BLOCK = 256
-# Data set of the slides -> its name, and what its complete test split holds.
-_SLIDES_SETS = {
-    "sysu_mm01": ("SYSU-MM01", sysu_mm01.EXPECTED_COUNTS["test"]),
-    "regdb": ("RegDB", regdb.EXPECTED_COUNTS["test"]),
-}
 
 
 def results(run: Run, other: Run | None) -> Section:
@@ -38,7 +33,7 @@ def results(run: Run, other: Run | None) -> Section:
     if run.records.results is None:
         return Section("results", "Results", tuple(blocks))
     blocks.append(Text("In percent. mAP is the mean average precision, mINP tells how early the last match comes."))
-    data_set = run.config.data.name
+    data_set = registry.named(run.config.data.name)
     blocks += _about_slides(data_set, run.test.image_set)
     second = other.records.results if other is not None else None
     tables = scores.tables(run.records.results, second, data_set=data_set)
@@ -48,18 +43,14 @@ def results(run: Run, other: Run | None) -> Section:
     return Section("results", "Results", tuple(blocks))
 
 
-def _about_slides(data_set: str, image_set: ImageSet) -> list[Text]:
+def _about_slides(data_set: DataSet, image_set: ImageSet) -> list[Text]:
     """Whether the slides' numbers belong beside a run's."""
-    if data_set not in _SLIDES_SETS:
+    if data_set.published is None:
         told = "The slides print results on SYSU-MM01 and RegDB only. They say nothing about other data: none is shown."
         return [Text(told)]
-    name, complete = _SLIDES_SETS[data_set]
-    told = f"Rows called slides are copied from the {published.SOURCE}, for {name}."
-    if data_set == "sysu_mm01":
-        told += " Most published results use the official galleries; seeded ones give somewhat other figures."
-    else:
-        told += " They are means over ten trials, each with a model of its own; this run is one trial."
+    told = f"Rows called slides are copied from the {published.SOURCE}, for {data_set.title}. {data_set.published_note}"
     blocks = [Text(told)]
+    complete = data_set.expected_counts["test"]
     expected = sum(complete[f"{modality} images"] for modality in MODALITIES), complete["identities"]
     if (len(image_set), image_set.num_identities) != expected:
         told = (

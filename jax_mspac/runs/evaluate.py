@@ -49,10 +49,7 @@ def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyT
     }
     if experiment.evaluation.baselines:
         outcome["baselines"] = _saved_baselines(test, workdir) or measure_baselines(test, workdir)
-    if distributed.is_main():
-        results.write(outcome, workdir)
-    print(f"\nResults of step {step}, in percent:\n\n{results.markdown(outcome)}", flush=True)
-    print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
+    results.publish(outcome, workdir, of=f"step {step}")
     return outcome
 
 

@@ -46,9 +46,10 @@ class Experiment:
         """
         config = config_lib.load(workdir / config_lib.FILE)
         if asked is not None:
-            trained, asked = config, asked.copy_and_resolve_references()
+            trained, by_hand = config, config_lib.chosen(asked)
+            asked = asked.copy_and_resolve_references()
             asked.method = trained.method
-            asked = methods.configured(asked, chosen=config_lib.chosen(asked))
+            asked = methods.configured(asked, chosen=by_hand)
             config = trained.copy_and_resolve_references()
             with config.unlocked():
                 config.data, config.eval = asked.data, asked.eval
@@ -77,9 +78,11 @@ class Experiment:
 
     @functools.cached_property
     def _builder(self) -> Any:
-        from jax_mspac.data import datasets
+        # TensorFlow takes seconds to import: only where images are read.
+        from jax_mspac.data import preparation
 
-        return distributed.in_turn(lambda: datasets.prepared(self.config.data))
+        data = self.config.data
+        return distributed.in_turn(lambda: preparation.prepared(self.data_set, data, data.data_dir))
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -89,9 +92,9 @@ class Experiment:
     @property
     def notes(self) -> list[str]:
         """What a reader of a result must know of the data."""
-        from jax_mspac.data import datasets
+        from jax_mspac.data import preparation
 
-        return datasets.notes(self._builder)
+        return preparation.notes(self._builder)
 
     def images(self, *splits: str) -> ImageSet:
         """The images of some splits together; the data set is prepared if it was not.
@@ -99,9 +102,9 @@ class Experiment:
         Raises:
           UserError: the data is missing or damaged, there is no such split, or several processes see other images.
         """
-        from jax_mspac.data import datasets
+        from jax_mspac.data import preparation
 
-        image_set = datasets.load(self._builder, splits)
+        image_set = preparation.load(self._builder, splits)
         distributed.check_same(f"the images of {' and '.join(splits)}", image_set.images)
         return image_set
 

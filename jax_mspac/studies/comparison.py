@@ -1,7 +1,8 @@
 """The systems that the slides compare, and close relatives, each with the config's data, size and number of steps."""
 
+from jax_mspac.data import published
+from jax_mspac.runs.results import SCORE_NAMES, table
 from jax_mspac.studies.base import Row, Table
-from jax_mspac.studies.published import comparison, published
 
 # A name of `methods.METHODS` -> the system's name in the slides, which lack the later ones.
 _SYSTEMS = {
@@ -23,14 +24,28 @@ _SYSTEMS = {
     "caj": None,
     "mspac": "MSPAC-MeCen",
 }
-_PRINTED = {
-    row.system: row.scores for row in published("sysu_mm01", mode="all", shots=1, direction="infrared->visible")
-}
+_PRINTED = {row.system: row.scores for row in published.sysu_mm01(mode="all", shots=1, direction="infrared->visible")}
+
+
+def _all_printed() -> str:
+    """All that the slides print of systems, as Markdown: SYSU-MM01 by mode and shots, then RegDB."""
+    searches = [f"{mode} {'single' if shots == 1 else 'multi'}-shot" for mode, shots in published.SYSU_COLUMNS]
+    tables = []
+    for data_set, printed, columns in (
+        ("SYSU-MM01", published.SYSU, searches),
+        ("RegDB", published.REGDB, [""]),
+    ):
+        scores = [SCORE_NAMES[score] for score in published.SCORES]
+        header = ["system", *(f"{column} {score}".strip() for column in columns for score in scores)]
+        rows = [[system, *numbers] for system, numbers in published.lines(printed)]
+        tables.append(f"The slides' comparison on {data_set}, in percent:\n\n{table(header, rows)}")
+    return "\n".join(tables)
+
 
 TABLE = Table(
     name="comparison",
     title="How do the systems compare on the same data and budget?",
     scores=("rank1", "rank10", "rank20", "mAP"),
     rows=tuple(Row(name, {"method": name}, _PRINTED.get(system, {})) for name, system in _SYSTEMS.items()),
-    appendix=comparison(),
+    appendix=_all_printed(),
 )

@@ -9,14 +9,14 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
-from jax_mspac.data import regdb
+from jax_mspac.data import registry
 from jax_mspac.errors import UserError
 from jax_mspac.runs import results
 from jax_mspac.runs.checkpoints import FOLDER
@@ -31,32 +31,13 @@ _ROW_KEY = ("protocol", "mode", "shots", "direction", "feature")
 Parts = dict[str, ConfigDict]
 
 
-def _trials(config: ConfigDict) -> Parts:
-    return _each(config, "trial", regdb.TRIALS) if config.data.get("trial") == 0 else {}
-
-
-def _folds(config: ConfigDict) -> Parts:
-    folds = config.data.get("folds", 0)
-    return _each(config, "fold", folds) if folds >= 2 and config.data.get("fold", 0) == 0 else {}
-
-
-def _each(config: ConfigDict, field: str, count: int) -> Parts:
-    parts = {}
-    for number in range(1, count + 1):
-        part = config.copy_and_resolve_references()
-        with part.unlocked():
-            part.data[field] = number
-        parts[f"{field}_{number:0{len(str(count))}}"] = part
-    return parts
-
-
-# For each data set that has series, a function of a config that gives the parts; their names look like "trial_01".
-SERIES: dict[str, Callable[[ConfigDict], Parts]] = {"regdb": _trials, "folder": _folds}
-
-
 def parts_of(config: ConfigDict) -> Parts:
     """The runs that a config stands for, or nothing if it stands for itself."""
-    return SERIES[config.data.name](config) if config.data.name in SERIES else {}
+    parts = {}
+    for name, changes in registry.named(config.data.name).parts(config.data).items():
+        parts[name] = config.copy_and_resolve_references()
+        parts[name].data.update(changes)
+    return parts
 
 
 def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
@@ -183,10 +164,7 @@ def _notes(outcomes: Sequence[Mapping[str, Any]], present: Sequence[str], names:
 
 
 def _report(outcome: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
-    if distributed.is_main():
-        results.write(outcome, workdir)
-    print(f"\nResults of {workdir}, in percent:\n\n{results.markdown(outcome)}", flush=True)
-    print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
+    results.publish(outcome, workdir, of=str(workdir))
     return outcome
 
 

@@ -5,12 +5,13 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import damage
+from helpers import damage, sets
+from helpers.sets import load_split
 from helpers.trees import draw_folder_tree
 from PIL import Image
 
 from jax_mspac import prepare
-from jax_mspac.data import datasets, loading
+from jax_mspac.data import preparation
 from jax_mspac.errors import UserError
 
 BROKEN = {"rgb/anna/empty.png": b"", "rgb/ben/text.jpg": b"no image", "ir/carl/cut.png": None}
@@ -58,7 +59,7 @@ def test_every_kind_of_image_is_stored_with_its_pixels(tmp_path):
     builder = damage.prepared("folder", tmp_path / "tree", tmp_path)
     stored = {}
     for split in builder.info.splits:
-        image_set = loading.load_split(builder, split)
+        image_set = load_split(builder, split)
         stored |= dict(zip(image_set.paths, image_set.images, strict=True))
     for name, (_, pixels) in odd_images().items():
         image = tf.io.decode_jpeg(stored[f"rgb/anna/{name}"], channels=3).numpy()
@@ -78,7 +79,7 @@ def tree(tmp_path):
 
 
 def build(root, tmp_path, **options):
-    return datasets.DATASETS["folder"](source=str(root), data_dir=str(tmp_path / "tfds"), **options)
+    return sets.build("folder", source=str(root), data_dir=str(tmp_path / "tfds"), **options)
 
 
 def test_images_that_cannot_be_read_are_named_together(tree, tmp_path):
@@ -90,14 +91,14 @@ def test_images_that_cannot_be_read_are_named_together(tree, tmp_path):
 def test_they_are_left_out_and_counted_if_that_is_wished(tree, tmp_path):
     builder = build(tree, tmp_path, skip_bad_images=True)
     builder.download_and_prepare()
-    assert sorted(builder.builder_config.skipped) == sorted(BROKEN)
+    assert sorted(builder.builder_config.found.skipped) == sorted(BROKEN)
     assert sum(builder.info.splits[split].num_examples for split in builder.info.splits) == 20
-    paths = {path for split in builder.info.splits for path in loading.load_split(builder, split).paths}
+    paths = {path for split in builder.info.splits for path in load_split(builder, split).paths}
     assert len(paths) == 20 and not paths & set(BROKEN)
     # From the files of the set, as a later run sees it.
     again = build(tree, tmp_path, skip_bad_images=True)
     assert again.is_prepared() and sorted(again.info.metadata["skipped_images"]) == sorted(BROKEN)
-    assert datasets.notes(again) == ["Left out: 3 images that cannot be read."]
+    assert preparation.notes(again) == ["Left out: 3 images that cannot be read."]
     # It stays another set than the one that has to be whole.
     with pytest.raises(UserError, match="cannot be prepared"):
         build(tree, tmp_path).download_and_prepare()
@@ -115,15 +116,15 @@ def test_sound_sets_have_nothing_to_say(tmp_path):
     root = draw_folder_tree(tmp_path / "tree", images=1)
     builder = build(root, tmp_path, skip_bad_images=True)
     builder.download_and_prepare()
-    assert datasets.notes(builder) == [] and builder.builder_config.warnings == []
+    assert preparation.notes(builder) == [] and builder.builder_config.found.warnings == []
 
 
 @pytest.mark.parametrize("name", damage.BUILDERS)
 def test_every_data_set_can_leave_images_out(name, tmp_path):
     root = damage.draw(name, tmp_path / "set")
     (root / damage.IMAGES[name][0]).write_bytes(b"")
-    builder = datasets.DATASETS[name](
-        source=str(root), data_dir=str(tmp_path / "tfds"), skip_bad_images=True, **damage.TRIAL.get(name, {})
+    builder = sets.build(
+        name, source=str(root), data_dir=str(tmp_path / "tfds"), skip_bad_images=True, **damage.TRIAL.get(name, {})
     )
     builder.download_and_prepare()
     assert builder.info.metadata["skipped_images"] == [damage.IMAGES[name][0]]

@@ -4,11 +4,11 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import trees
+from helpers import sets, trees
 from helpers.damage import BUILDERS, IMAGES, draw, prepared, problems, the_line
 from PIL import Image
 
-from jax_mspac.data import checks, datasets
+from jax_mspac.data import checks
 
 # Folders of the two kinds, cut off above the identities.
 SIDES = {
@@ -58,7 +58,7 @@ def test_swapped_modalities(name, root, tmp_path):
     recolor(files_in(root, visible), gray)
     recolor(files_in(root, infrared), lambda pixels: pixels[..., :1] * [1.0, 0.5, 0.0] + pixels[::-1] * [0, 0, 1.0])
     if name == "folder":  # a thermal camera may well store false colors
-        lines = prepared(name, root, tmp_path).builder_config.warnings
+        lines = prepared(name, root, tmp_path).builder_config.found.warnings
     else:
         lines = problems(name, root, tmp_path)
     line = the_line(lines, "The folders look swapped: give each the images of the other")
@@ -79,19 +79,19 @@ def test_two_cameras_of_six_swapped(tmp_path):
 @pytest.mark.parametrize("side, convert", [(0, gray), (1, tinted), (1, gray)], ids=["gray", "tint", "plain"])
 def test_gray_visible_or_tinted_infrared_images_are_nothing(name, side, convert, root, tmp_path):
     recolor(files_in(root, SIDES[name][side]), convert)
-    assert prepared(name, root, tmp_path).builder_config.warnings == []
+    assert prepared(name, root, tmp_path).builder_config.found.warnings == []
 
 
 def test_gray_visible_and_tinted_infrared_images_are_nothing(name, root, tmp_path):
     recolor(files_in(root, SIDES[name][0]), gray)
     recolor(files_in(root, SIDES[name][1]), tinted)
-    assert prepared(name, root, tmp_path).builder_config.warnings == []
+    assert prepared(name, root, tmp_path).builder_config.found.warnings == []
 
 
 def test_infrared_folders_in_color_alone_are_a_warning_in_published_sets(name, root, tmp_path):
     folder = SIDES[name][1][0]
     recolor(files_in(root, [folder]), false_color)
-    warnings = prepared(name, root, tmp_path).builder_config.warnings
+    warnings = prepared(name, root, tmp_path).builder_config.found.warnings
     if name == "folder":
         assert warnings == []
     else:
@@ -103,9 +103,9 @@ def test_simulated_infrared_is_not_compared(tmp_path):
     root = draw("folder", tmp_path / "set")
     recolor(files_in(root, ["rgb"]), gray)
     recolor(files_in(root, ["ir"]), false_color)
-    builder = datasets.DATASETS["folder"](source=str(root), data_dir=str(tmp_path / "tfds"), simulate_infrared=True)
+    builder = sets.build("folder", source=str(root), data_dir=str(tmp_path / "tfds"), simulate_infrared=True)
     builder.download_and_prepare()
-    assert builder.builder_config.warnings == []
+    assert builder.builder_config.found.warnings == []
 
 
 def test_colorfulness():
@@ -133,7 +133,7 @@ def test_equal_files_of_one_identity_are_a_mild_warning(name, root, tmp_path):
         first = root / IMAGES[name][0]
         copy = first.with_name(f"copy{first.suffix}")
     shutil.copy(first, copy)
-    (line,) = prepared(name, root, tmp_path).builder_config.warnings
+    (line,) = prepared(name, root, tmp_path).builder_config.found.warnings
     assert first.relative_to(root).as_posix() in line and copy.relative_to(root).as_posix() in line
     assert "the same image is stored 2 times; keep one" in line
 
@@ -142,7 +142,9 @@ def test_equal_files_of_one_identity_are_a_mild_warning(name, root, tmp_path):
 def test_equal_files_that_stand_for_different_things_are_a_grave_one(name, other, meaning, root, tmp_path):
     first, second = IMAGES[name][0], IMAGES[name][other]
     shutil.copy(root / first, root / second)
-    line = next(line for line in prepared(name, root, tmp_path).builder_config.warnings if "one and the same" in line)
+    line = next(
+        line for line in prepared(name, root, tmp_path).builder_config.found.warnings if "one and the same" in line
+    )
     assert first in line and second in line and meaning in line and "delete it where it does not belong" in line
 
 
@@ -151,6 +153,6 @@ def test_many_equal_files_end_in_a_count(tmp_path):
     for file in sorted((root / "rgb").rglob("*.png")):
         shutil.copy(file, file.with_name("copy.png"))
     shutil.copy(root / "rgb/p7/0.png", root / "rgb/p6/other.png")
-    warnings = prepared("folder", root, tmp_path).builder_config.warnings
+    warnings = prepared("folder", root, tmp_path).builder_config.found.warnings
     assert "identities p6, p7" in warnings[0]
     assert len(warnings) == 7 and warnings[-1] == "... and 2 more"

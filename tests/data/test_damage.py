@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import scipy.io
-from helpers import trees
+from helpers import sets, trees
 from helpers.damage import BUILDERS, IMAGES, TRIAL, build, draw, prepared, problems, the_line
+from helpers.sets import load_split
 from ml_collections import ConfigDict
 
 from jax_mspac import prepare
-from jax_mspac.data import datasets
-from jax_mspac.data.loading import load_split
+from jax_mspac.data import preparation
 from jax_mspac.errors import UserError
 
 
@@ -27,7 +27,7 @@ def root(name, tmp_path):
 
 
 def test_a_sound_tree_gives_neither_problems_nor_warnings(name, root, tmp_path):
-    assert prepared(name, root, tmp_path).builder_config.warnings == []
+    assert prepared(name, root, tmp_path).builder_config.found.warnings == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_missing_and_an_empty_split_list(name, split_list, root, tmp_path):
 def test_a_missing_list_of_test_identities(tmp_path):
     root = draw("folder", tmp_path / "set")
     with pytest.raises(UserError, match=r"absent\.txt.*one name per line"):
-        datasets.DATASETS["folder"](source=str(root), data_dir=None, test_identities=str(tmp_path / "absent.txt"))
+        sets.build("folder", source=str(root), data_dir=None, test_identities=str(tmp_path / "absent.txt"))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_an_identity_without_a_folder(name, text, root, tmp_path):
 def test_a_listed_identity_of_a_folder_that_is_not_there(tmp_path):
     root = draw("folder", tmp_path / "set")
     (tmp_path / "test.txt").write_text("\ufeffanna\nben\nnobody\n", encoding="utf-8")
-    builder = datasets.DATASETS["folder"](
-        source=str(root), data_dir=str(tmp_path / "tfds"), test_identities=str(tmp_path / "test.txt")
+    builder = sets.build(
+        "folder", source=str(root), data_dir=str(tmp_path / "tfds"), test_identities=str(tmp_path / "test.txt")
     )
     with pytest.raises(UserError, match="no such folders: nobody"):
         builder.download_and_prepare()
@@ -145,7 +145,7 @@ def test_a_wrong_camera_folder(name, folder, mend, root, tmp_path):
 def test_folders_that_are_not_called_like_cameras_are_nobodys_business(tmp_path):
     root = draw("sysu_mm01", tmp_path / "set")
     shutil.copytree(root / "cam1", root / "cam1_backup")
-    assert prepared("sysu_mm01", root, tmp_path).builder_config.warnings == []
+    assert prepared("sysu_mm01", root, tmp_path).builder_config.found.warnings == []
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_archives_unpacked_too_deep_with_clutter(name, levels, root, tmp_path):
     for clutter in (f"._{pathlib.Path(first).name}", ".DS_Store", "Thumbs.db", "desktop.ini"):
         (folder / clutter).write_bytes(b"clutter")
     builder = prepared(name, f"{source}/", tmp_path)
-    assert builder.builder_config.root == source / levels
-    assert builder.builder_config.warnings == []
+    assert builder.builder_config.found.root == source / levels
+    assert builder.builder_config.found.warnings == []
     assert first in load_split(builder, "+".join(builder.info.splits)).paths.tolist()
 
 
@@ -206,12 +206,12 @@ def test_a_fuller_copy_wins_over_a_fragment(name, root, tmp_path):
     (tmp_path / "up").mkdir()
     root.rename(tmp_path / "up" / "whole")
     (tmp_path / "up" / "a fragment" / pathlib.Path(IMAGES[name][0]).parts[0]).mkdir(parents=True)
-    assert build(name, tmp_path / "up", tmp_path).builder_config.root == tmp_path / "up" / "whole"
+    assert build(name, tmp_path / "up", tmp_path).builder_config.found.root == tmp_path / "up" / "whole"
 
 
 def test_prepare_prints_the_table_first_then_all_problems_and_warnings(name, root, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("jax_mspac.data.regdb.TRIALS", 1)
-    datasets._warn.cache_clear()
+    preparation._warn.cache_clear()
     empty, twice = root / IMAGES[name][1], root / IMAGES[name][2]
     empty.write_bytes(b"")
     shutil.copy(root / IMAGES[name][0], twice)
@@ -238,12 +238,12 @@ def test_problems_of_several_trials_are_listed_once_each(tmp_path, capsys, monke
 
 
 def test_warnings_are_printed_once_and_then_again_only_by_preparing_anew(name, root, tmp_path, capsys):
-    datasets._warn.cache_clear()
+    preparation._warn.cache_clear()
     shutil.copy(root / IMAGES[name][0], root / IMAGES[name][2])
     config = ConfigDict({"name": name, "source": str(root), "data_dir": str(tmp_path / "tfds"), **TRIAL.get(name, {})})
-    datasets.prepared(config)
+    sets.prepared(config)
     assert capsys.readouterr().out.count("warning: ") == 1
-    datasets.prepared(config)
+    sets.prepared(config)
     assert "warning: " not in capsys.readouterr().out
 
 

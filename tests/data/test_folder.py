@@ -7,19 +7,20 @@ import socket
 
 import numpy as np
 import pytest
+from helpers import sets
+from helpers.sets import load_split
 from helpers.trees import draw_folder_tree
 from PIL import Image
 
 from jax_mspac.data import folder, images
-from jax_mspac.data.image_files import ImageFile
+from jax_mspac.data.data_set import ImageFile
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.loading import load_split
 from jax_mspac.data.splits import split_identities
 from jax_mspac.errors import UserError
 
 
 def prepared(tmp_path, **options):
-    builder = folder.build(source=str(tmp_path / "photos"), data_dir=str(tmp_path / "tfds"), **options)
+    builder = sets.build("folder", source=str(tmp_path / "photos"), data_dir=str(tmp_path / "tfds"), **options)
     builder.download_and_prepare()
     return builder
 
@@ -76,7 +77,7 @@ def test_identities_of_one_modality_are_only_trained_on(root, tmp_path):
     shutil.rmtree(root / "ir" / "carl")
     builder = prepared(tmp_path)
     assert "carl" in load_split(builder, "train").identity_names
-    warning = builder.builder_config.warnings[0]
+    warning = builder.builder_config.found.warnings[0]
     assert f"{root}: 1 of 5 identities have images of one modality only (carl)" in warning
     assert "train" not in prepared(tmp_path, test_fraction=1.0).info.splits
 
@@ -171,8 +172,8 @@ def test_simulated_from_the_infrared_folder_leaves_the_visible_side_whole(tmp_pa
 
 def test_real_photographs(reference_data, tmp_path):
     source = reference_data / "pku_reid"
-    builder = folder.build(
-        source=str(source), data_dir=str(tmp_path), rgb="camera1", ir="camera2", simulate_infrared=True
+    builder = sets.build(
+        "folder", source=str(source), data_dir=str(tmp_path), rgb="camera1", ir="camera2", simulate_infrared=True
     )
     builder.download_and_prepare()
     train, test = load_split(builder, "train"), load_split(builder, "test")
@@ -186,7 +187,7 @@ def test_real_photographs(reference_data, tmp_path):
 
 def test_any_change_is_another_set(root, tmp_path):
     def name(**options):
-        return folder.build(source=str(root), data_dir=str(tmp_path / "tfds"), **options).builder_config.name
+        return sets.build("folder", source=str(root), data_dir=str(tmp_path / "tfds"), **options).builder_config.name
 
     names = [name(), name(seed=1), name(test_fraction=0.6), name(simulate_infrared=True)]
     assert name() == names[0]
@@ -196,7 +197,9 @@ def test_any_change_is_another_set(root, tmp_path):
     file.rename(file.with_name("9.png"))
     names.append(name())
     shutil.copytree(root, tmp_path / "copy")
-    names.append(folder.build(source=str(tmp_path / "copy"), data_dir=str(tmp_path / "tfds")).builder_config.name)
+    names.append(
+        sets.build("folder", source=str(tmp_path / "copy"), data_dir=str(tmp_path / "tfds")).builder_config.name
+    )
     for test_names in ("anna\nben\n", "anna\ncarl\n"):
         (tmp_path / "test.txt").write_text(test_names)
         names.append(name(test_identities=str(tmp_path / "test.txt")))
@@ -218,8 +221,8 @@ def test_problems_are_reported_together_and_nothing_is_prepared(root, tmp_path):
     (root / "rgb" / "ben" / "cam" / "deep").mkdir(parents=True)
     shutil.copy(root / "rgb" / "carl" / "0.png", root / "rgb" / "stray.png")
     (tmp_path / "test.txt").write_text("anna\nnobody\n")
-    builder = folder.build(
-        source=str(root), data_dir=str(tmp_path / "tfds"), test_identities=str(tmp_path / "test.txt")
+    builder = sets.build(
+        "folder", source=str(root), data_dir=str(tmp_path / "tfds"), test_identities=str(tmp_path / "test.txt")
     )
     with pytest.raises(UserError) as caught:
         builder.download_and_prepare()
@@ -263,7 +266,7 @@ def test_an_image_that_breaks_while_preparing_leaves_no_set_behind(root, tmp_pat
 def test_missing_folders_are_explained(root, tmp_path):
     def message(**options):
         with pytest.raises(UserError) as caught:
-            folder.build(data_dir=str(tmp_path / "tfds"), **options)
+            sets.build("folder", data_dir=str(tmp_path / "tfds"), **options)
         return str(caught.value)
 
     absent = message(source=str(tmp_path / "absent"))
@@ -280,7 +283,7 @@ def test_missing_folders_are_explained(root, tmp_path):
 def test_impossible_options_are_explained(root, tmp_path):
     def message(**options):
         with pytest.raises(UserError) as caught:
-            folder.build(source=str(root), data_dir=str(tmp_path / "tfds"), **options)
+            sets.build("folder", source=str(root), data_dir=str(tmp_path / "tfds"), **options)
         return str(caught.value)
 
     assert "from 0 to 1" in message(test_fraction=0.7, val_fraction=0.4)

@@ -3,16 +3,16 @@
 import shutil
 
 import pytest
+from helpers import sets
+from helpers.sets import PROTOCOLS, load_split
 from helpers.trees import draw_llcm_tree
 
 from jax_mspac.data import llcm
-from jax_mspac.data.loading import load_split
 from jax_mspac.errors import UserError
-from jax_mspac.protocols import PROTOCOLS
 
 
 def build(root, tmp_path):
-    return llcm.build(source=str(root), data_dir=str(tmp_path / "tfds"))
+    return sets.build("llcm", source=str(root), data_dir=str(tmp_path / "tfds"))
 
 
 def prepared(root, tmp_path):

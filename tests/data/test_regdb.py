@@ -5,19 +5,19 @@ import shutil
 import numpy as np
 import pytest
 import scipy.io
+from helpers import sets
+from helpers.sets import PROTOCOLS, load_split
 from helpers.trees import draw_regdb_tree
 
 from jax_mspac.data import images, regdb
-from jax_mspac.data.loading import load_split
 from jax_mspac.errors import UserError
-from jax_mspac.protocols import PROTOCOLS
 
 TRAIN, TEST = (3, 1, 12), (7, 2, 5)
 TRAIN_LISTS = "idx/train_visible_1.txt and idx/train_thermal_1.txt"
 
 
 def build(root, tmp_path, **options):
-    return regdb.build(source=str(root), data_dir=str(tmp_path / "tfds"), **options)
+    return sets.build("regdb", source=str(root), data_dir=str(tmp_path / "tfds"), **options)
 
 
 def prepared(root, tmp_path, **options):

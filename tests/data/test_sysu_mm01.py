@@ -5,15 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import scipy.io
+from helpers import sets
+from helpers.sets import load_split
 from helpers.trees import draw_sysu_tree
 
 from jax_mspac.data import sysu_mm01
-from jax_mspac.data.loading import load_split
 from jax_mspac.errors import UserError
 
 
 def build(root, tmp_path):
-    return sysu_mm01.build(source=str(root), data_dir=str(tmp_path / "tfds"))
+    return sets.build("sysu_mm01", source=str(root), data_dir=str(tmp_path / "tfds"))
 
 
 def prepared(root, tmp_path):

@@ -9,15 +9,15 @@ import sys
 import numpy as np
 import pytest
 import scipy.io
+from helpers.sets import PROTOCOLS
 
 from jax_mspac import config as config_lib
 from jax_mspac.data.image_set import ImageSet
+from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Evaluator
 from jax_mspac.evaluation.feature_files import score
 from jax_mspac.metrics import cosine_distances, evaluate_protocol
-from jax_mspac.protocols import PROTOCOLS
-from jax_mspac.protocols.sysu_lists import load_permutations
 
 ROOT = pathlib.Path(__file__).parents[2]
 NUMBERS = [6, 10, 17, 333]
@@ -350,8 +350,7 @@ def test_missing_lists_are_named(tmp_path, keys):
 
 
 def test_unknown_data_set(tmp_path, keys):
-    config = config_lib.default_config()
-    config.data.name = "market"
+    config = config_lib.default_config("market")
     with pytest.raises(UserError, match="config.data.name is 'market'; there are sysu_mm01"):
         rows_of(tmp_path, keys, config)
 

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from helpers import trees
-from jax_mspac.data import datasets
+from helpers import sets, trees
 from jax_mspac.errors import UserError
 
 TRIAL = {"regdb": {"trial": 1}}
@@ -42,7 +41,7 @@ IMAGES = {
 
 
 def build(name, source, tmp_path):
-    return datasets.DATASETS[name](source=str(source), data_dir=str(tmp_path / "tfds"), **TRIAL.get(name, {}))
+    return sets.build(name, source=str(source), data_dir=str(tmp_path / "tfds"), **TRIAL.get(name, {}))
 
 
 def prepared(name, source, tmp_path):

@@ -14,10 +14,10 @@ import scipy.io
 from PIL import Image
 
 from jax_mspac import config as config_lib
-from jax_mspac.data import folder, image_files, images, llcm, regdb, sysu_mm01
+from jax_mspac.data import folder, images, lists, llcm, regdb, sysu_mm01
+from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.evaluation import feature_files
 from jax_mspac.models import pretrained
-from jax_mspac.protocols.sysu_lists import load_permutations
 from jax_mspac.runs import logging as run_logging
 
 Reader = Callable[[pathlib.Path, bytes], object]
@@ -33,9 +33,9 @@ def _file(folder: pathlib.Path, name: str, data: bytes) -> pathlib.Path:
 
 def split_list(folder, data):
     _file(folder, "idx/list.txt", data)
-    entries, problems = image_files.read_list(folder, "idx/list.txt", "Visible", IMAGES)
+    entries, problems = lists.read_list(folder, "idx/list.txt", "Visible", IMAGES)
     assert all(entry.path in IMAGES for entry in entries)
-    image_files.label_problems("list.txt", entries)
+    lists.label_problems("list.txt", entries)
     return entries, problems
 
 

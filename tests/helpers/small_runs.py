@@ -23,9 +23,10 @@ from helpers.trees import draw_folder_tree
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.evaluation.evaluator import Evaluator
-from jax_mspac.methods.base import State, System
+from jax_mspac.methods.base import State, System, Update
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.evaluate import evaluate_checkpoint
+from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runs.workdir import explained
 from jax_mspac.runtime import command, parallel
 from jax_mspac.training import loop
@@ -47,8 +48,7 @@ class Linear:
     num_identities: int
     width: int = 8
     nan_at: tuple[int, ...] = ()
-    learns = True
-    on_host = False
+    features = ("before_neck", "after_neck")
 
     def init(self, key):
         shapes = {"embed": (24, self.width), "classify": (self.width, self.num_identities)}
@@ -79,7 +79,10 @@ class Linear:
         momentum = jax.tree.map(lambda m, g: 0.9 * m + g, state.training["momentum"], gradients)
         embed, head = jax.tree.map(lambda w, m: w - 0.1 * m, trainable, momentum)
         variables = {"params": {"embed": embed}, "batch_stats": {"mean": mean}}
-        return State(state.step + 1, variables, {"head": head, "momentum": momentum}), {"loss": value}
+        return Update(State(state.step + 1, variables, {"head": head, "momentum": momentum}), {"loss": value})
+
+    def settle(self, variables, batch):
+        return variables
 
     def embed(self, variables, images, modality):
         features = _pixels(images) @ variables["params"]["embed"]
@@ -93,9 +96,8 @@ def _pixels(images):
 
 def config_of(folder, **changes):
     """Of a run on the tree in `folder / "tree"`; `changes` are fields such as "train.steps"."""
-    config = config_lib.default_config()
+    config = config_lib.default_config("folder")
     config.method = "linear"
-    config.data.name = "folder"
     config.data.source, config.data.data_dir = str(folder / "tree"), str(folder / "tfds")
     config.data.height, config.data.width = 32, 16
     config.data.test_fraction, config.data.val_fraction = 0.3, 0.3
@@ -192,7 +194,7 @@ def _work(fields, workdir, output, pause, slow_evaluation, mode):
         _pause(pause)
     if slow_evaluation:
         _slow_evaluation()
-    config = config_lib.default_config()
+    config = config_lib.default_config("folder")
     with config.unlocked():
         config.update(config_lib._tuples(json.loads(fields)))
     try:
@@ -238,9 +240,7 @@ def _evaluate(config, workdir):
 
 
 def _prepare(config, workdir):
-    from jax_mspac.data import datasets
-
-    datasets.prepared(config.data)
+    Experiment(config).images("test")
 
 
 WORK = {"train": loop.train, "evaluate": _evaluate, "prepare": _prepare}

@@ -43,7 +43,7 @@ def run(config, devices, steps=1):
     """State on the host, and the metrics of each step."""
     method = methods.build(config, num_identities=CLASSES)
     used = jax.local_devices()[:devices]
-    update = parallel.data_parallel(method.update, used)
+    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
     state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
     history = []
     for step in range(steps):

@@ -11,22 +11,21 @@ from jax_mspac import config as config_lib
 from jax_mspac import main, methods, report
 from jax_mspac.classical import FEATURES, METRICS
 from jax_mspac.classical.projections import project
-from jax_mspac.data import datasets
 from jax_mspac.data.input import in_order
 from jax_mspac.errors import UserError
 from jax_mspac.runs import results
+from jax_mspac.runs.experiment import Experiment
 
 
 def config_of(folder, method, **changes):
-    config = config_lib.default_config()
+    config = config_lib.default_config("folder")
     config.method, config.recipe = method, "config"
-    config.data.name, config.data.source = "folder", str(folder / "tree")
-    config.data.update(rgb="rgb", ir="ir", simulate_infrared=False, test_identities="", test_fraction=0.4)
-    config.data.update(val_fraction=0.0, folds=0, fold=0, seed=0, data_dir=str(folder / "tfds"))
+    config.data.source = str(folder / "tree")
+    config.data.data_dir = str(folder / "tfds")
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
     config.train.steps, config.train.log_every, config.checkpoint.every, config.eval.every = 2, 1, 1, 0
-    config.eval.trials, config.eval.batch, config.eval.exclude_same_camera = 2, 8, False
-    config.model.width, config.model.metric_dims = 4, 5
+    config.eval.trials, config.eval.batch = 2, 8
+    config.model.width, config.metric.dims = 4, 5
     config.update_from_flattened_dict(changes)
     return config
 
@@ -38,19 +37,16 @@ def folder(tmp_path_factory):
     return folder
 
 
-CHOSEN = {"model.metric_dims", "model.embedding_dim", "data.height", "data.width"}
-
-
 @pytest.fixture(scope="module")
 def handcrafted_run(folder):
     config = config_of(folder, "hog_lfda", **{"data.height": 48, "data.width": 24})
-    main.run(config, folder / "hog", "train", chosen=CHOSEN)
+    main.run(config, folder / "hog", "train")
     return folder / "hog"
 
 
 def images_of(workdir, split):
     config = config_lib.load(workdir / config_lib.FILE)
-    image_set = datasets.load(datasets.prepared(config.data), (split,))
+    image_set = Experiment(config).images(split)
     order = np.arange(len(image_set))
     size = {"height": config.data.height, "width": config.data.width}
     return image_set, np.concatenate(list(in_order(image_set, order, batch=8, **size)))
@@ -73,14 +69,14 @@ def test_a_handcrafted_system_is_its_descriptor_and_its_metric(handcrafted_run):
 
 def test_its_results_are_of_the_metric_alone(handcrafted_run):
     outcome = json.loads((handcrafted_run / results.JSON_FILE).read_text())
-    assert {row["feature"] for row in outcome["rows"]} == {"metric"} and outcome["step"] == 1
+    assert {row["feature"] for row in outcome["rows"]} == {"metric"} and outcome["step"] == 2
 
 
 def test_a_finished_fit_is_evaluated_and_not_fitted_again(folder, handcrafted_run, capsys, monkeypatch):
     before = json.loads((handcrafted_run / results.JSON_FILE).read_text())["rows"]
     monkeypatch.setattr(METRICS["lfda"], "fit", lambda *_, **__: pytest.fail("fitted again"))
     config = config_of(folder, "hog_lfda", **{"data.height": 48, "data.width": 24})
-    main.run(config, handcrafted_run, "train", chosen=CHOSEN)
+    main.run(config, handcrafted_run, "train")
     # The run itself says of which method it is.
     main.run(config_of(folder, "mspac"), handcrafted_run, "evaluate")
     assert json.loads((handcrafted_run / results.JSON_FILE).read_text())["rows"] == before
@@ -94,7 +90,7 @@ def test_a_report_tells_of_it(handcrafted_run):
 def test_tone_with_a_metric_is_tone_and_the_metric(folder):
     config = config_of(folder, "tone_hcml", **{"data.height": 32, "data.width": 16, "model.embedding_dim": 6})
     workdir = folder / "tone"
-    main.run(config, workdir, "train", chosen=CHOSEN)
+    main.run(config, workdir, "train")
     rows = json.loads((workdir / results.JSON_FILE).read_text())["rows"]
     assert {row["feature"] for row in rows} == {"before_neck", "after_neck", "metric"}
     train_set, images = images_of(workdir, "train")
@@ -120,13 +116,13 @@ def test_too_few_identities_are_an_error_that_says_so(tmp_path):
     changes = {"data.test_identities": str(tmp_path / "test.txt"), "batch.identities": 2}
     config = config_of(tmp_path, "hog_kissme", **changes, **{"data.height": 32, "data.width": 16})
     with pytest.raises(UserError, match="identit"):
-        main.run(config, tmp_path / "run", "train", chosen=CHOSEN)
+        main.run(config, tmp_path / "run", "train")
 
 
 def test_a_feature_that_the_method_lacks_is_named(folder, handcrafted_run):
     config = config_of(folder, "hog_lfda", **{"eval.feature": "after_neck"})
-    with pytest.raises(UserError, match="config.eval.feature is 'after_neck'; the method hog_lfda has metric"):
-        main.run(config, handcrafted_run, "evaluate", chosen={"eval.feature"})
+    with pytest.raises(UserError, match="config.eval.feature is 'after_neck'; expected a feature of hog_lfda: metric"):
+        main.run(config, handcrafted_run, "evaluate")
 
 
 def test_settings_of_every_fitted_system_are_valid():

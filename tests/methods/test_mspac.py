@@ -51,7 +51,7 @@ def test_loss_falls_on_one_batch():
     config = tiny_config(**{"augment.erasing": 0.0, "optimizer.learning_rate": 0.05, "train.steps": 40})
     method = methods.build(config, num_identities=CLASSES)
     used = jax.local_devices()[:1]
-    update = parallel.data_parallel(method.update, used)
+    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
     state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
     losses = []
     for _ in range(20):
@@ -73,14 +73,14 @@ def test_weights_of_the_loss_terms():
 def test_switched_off_losses_leave_no_trace():
     state, (metrics,) = run(tiny_config(**{"loss.mecen.weight": 0.0}), 1)
     assert not {"mecen", "hetero_center", "batch_hard"} & metrics.keys()
-    assert set(state.training["heads"]) == {"classifier"}
+    assert set(state.training["networks"]["heads"]["params"]) == {"classifier"}
 
 
 def test_part_identity_loss_embeds_stripes():
     config = tiny_config(**{"loss.identity": "part", "model.stripes": 2, "model.parts": ()})
     method = methods.build(config, num_identities=CLASSES)
     state, (metrics,) = run(config, 1)
-    assert state.training["heads"]["classifier"].shape == (2, 32, CLASSES)
+    assert state.training["networks"]["heads"]["params"]["classifier"].shape == (2, 32, CLASSES)
     features = method.embed(jax.device_get(state.variables), make_batch(config)["visible"]["image"][0], "visible")
     assert features["after_neck"].shape == (P * K, 2 * 32)
     assert np.isfinite(metrics["loss"])
@@ -91,7 +91,8 @@ def test_projected_centers_stay_unit_and_others_need_not():
     for centers in ("normalize", "project"):
         config = tiny_config(**{"loss.mecen.centers": centers, "optimizer.centers_factor": 50.0})
         state, _ = run(config, 2, steps=2)
-        lengths[centers] = np.linalg.norm(jax.device_get(state.training["heads"]["centers"]), axis=1)
+        heads = jax.device_get(state.training["networks"]["heads"]["params"])
+        lengths[centers] = np.linalg.norm(heads["mecen"]["centers"], axis=1)
     np.testing.assert_allclose(lengths["project"], 1.0, rtol=1e-6)
     assert abs(lengths["normalize"] - 1.0).max() > 1e-3
 
@@ -101,7 +102,7 @@ def test_identity_loss_may_sit_before_the_neck():
     config = tiny_config(**{"loss.identity_feature": "before_neck", "loss.mecen.weight": 0.0})
     config.optimizer.decay_norms_and_biases = False
     state, (metrics,) = run(config, 1)
-    np.testing.assert_array_equal(jax.device_get(state.variables["params"]["neck"]["scale"]), 1.0)
+    np.testing.assert_array_equal(jax.device_get(state.variables["embedder"]["params"]["neck"]["scale"]), 1.0)
     np.testing.assert_allclose(metrics["loss"], metrics["identity"])
 
 
@@ -112,11 +113,16 @@ def test_groups_have_their_own_learning_rates():
     before = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
     after = jax.device_get(run(config, 1)[0])
     jax.tree.map(
-        np.testing.assert_array_equal, before.variables["params"]["backbone"], after.variables["params"]["backbone"]
+        np.testing.assert_array_equal,
+        before.variables["embedder"]["params"]["backbone"],
+        after.variables["embedder"]["params"]["backbone"],
     )
-    for name in ("classifier", "centers"):
-        assert not np.array_equal(before.training["heads"][name], after.training["heads"][name])
-    assert not np.array_equal(before.variables["params"]["neck"]["scale"], after.variables["params"]["neck"]["scale"])
+    one, two = (state.training["networks"]["heads"]["params"] for state in (before, after))
+    assert not np.array_equal(one["classifier"], two["classifier"])
+    assert not np.array_equal(one["mecen"]["centers"], two["mecen"]["centers"])
+    assert not np.array_equal(
+        before.variables["embedder"]["params"]["neck"]["scale"], after.variables["embedder"]["params"]["neck"]["scale"]
+    )
 
 
 def test_partition_that_does_not_divide_is_refused_before_anything_is_built():
@@ -147,7 +153,7 @@ def test_checkpoint_of_four_devices_goes_on_with_another_number(tmp_path):
             restored = checkpoints.restore(1, jax.eval_shape(method.init, jax.random.key(0)))
         jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
         used = jax.local_devices()[:devices]
-        update = parallel.data_parallel(method.update, used)
+        update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
         _, metrics = update(restored, parallel.shard(make_batch(config, devices, seed=1), used))
         losses[devices] = float(metrics["loss"])
     np.testing.assert_allclose([losses[2], losses[1]], losses[4], rtol=1e-4)

@@ -39,9 +39,9 @@ def test_short_runs_keep_a_positive_rate(schedule, warmup, steps):
 
 def test_two_sgd_steps_by_hand():
     recipe = Recipe(
-        learning_rate=0.1, factors=(("slow", 0.5),), momentum=0.9, weight_decay=0.01, schedule="constant", warmup=0.0
+        learning_rate=0.1, backbone_factor=0.5, momentum=0.9, weight_decay=0.01, schedule="constant", warmup=0.0
     )
-    transform = optimizers.build(recipe, 10, lambda path: "slow" if path.startswith("slow/") else "other")
+    transform = optimizers.build(recipe, 10, lambda path: "backbone" if path.startswith("slow/") else "other")
     params = {"slow": {"kernel": jnp.full((1, 1), 2.0)}, "fast": {"kernel": jnp.full((1, 1), 2.0), "bias": jnp.ones(1)}}
     gradients = {"slow": {"kernel": jnp.ones((1, 1))}, "fast": {"kernel": jnp.ones((1, 1)), "bias": jnp.ones(1)}}
     state = transform.init(params)

@@ -25,7 +25,7 @@ LOSSES = {
     "caj": {"weighted_regularized"},
     "mspac": {"mecen"},
 }
-NO_LOSSES = {"loss", "identity", "gradient_norm", "learning_rate"}
+NO_LOSSES = {"loss", "identity", "learning_rate"}
 
 
 def system_config(name, **overrides):
@@ -41,7 +41,7 @@ def system_config(name, **overrides):
     return config
 
 
-LEARNED = [name for name, system in methods.METHODS.items() if "model.metric" not in system.settings]
+LEARNED = [name for name, system in methods.METHODS.items() if "metric.learner" not in system.settings]
 
 
 def test_every_system_is_here_and_in_the_table():
@@ -64,11 +64,11 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
 
 
-def test_an_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_label():
+def test_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_label():
     config = system_config("caj", **{"augment.erasing": 0.0, "augment.pad": 0, "augment.flip": 0.0})
     method = methods.build(config, num_identities=CLASSES)
     batch = jax.tree.map(lambda x: x[0], make_batch(config))
-    images, labels = method._examples(batch, jax.numpy.int32(3))
+    images, labels = method.view(batch, jax.numpy.int32(3))
     count = len(batch["visible"]["label"])
     assert len(images["visible"]) == 2 * count and len(images["infrared"]) == count
     np.testing.assert_array_equal(labels[:count], labels[count : 2 * count])
@@ -115,7 +115,7 @@ def test_every_system_fits_the_default_config(name):
     configured = methods.configured(config)
     config_lib.validate(configured)
     state = jax.eval_shape(methods.build(configured, num_identities=CLASSES).init, jax.random.key(0))
-    assert state.training["heads"]["classifier"].shape[-1] == CLASSES
+    assert state.training["networks"]["heads"]["params"]["classifier"].shape[-1] == CLASSES
 
 
 def test_a_method_that_does_not_exist_is_named():

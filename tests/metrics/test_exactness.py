@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from helpers import plain_protocols as plain
+from helpers.sets import PROTOCOLS
 
+from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.metrics import cosine_distances, evaluate_protocol
-from jax_mspac.protocols import PROTOCOLS
-from jax_mspac.protocols.sysu_lists import load_permutations
 
 NUMBERS = [6, 10, 17, 120, 333]
 TOLERANCE = 1e-9

@@ -206,4 +206,4 @@ def test_the_config_knows_the_names():
     with pytest.raises(UserError) as error:
         config_lib.validate(config)
     assert "config.eval.postprocessing is ('k_reciprocal', 'query_expansion'); expected" in str(error.value)
-    assert all(repr(name) in str(error.value) for name in POSTPROCESSING)
+    assert all(name in str(error.value) for name in POSTPROCESSING)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from helpers.plain_protocols import transcription
+from helpers.sets import PROTOCOLS
 
 from jax_mspac.errors import UserError
 from jax_mspac.metrics import cosine_distances, evaluate, evaluate_protocol, retrieval
-from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol, Trial
+from jax_mspac.protocols import RetrievalProtocol, Trial
 from jax_mspac.protocols.base import same_identity_and_camera
 from jax_mspac.protocols.sysu_mm01 import same_place
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_mspac.errors import UserError
-from jax_mspac.models.attention import CascadedPartAttention, PartAttention, check_partition
+from jax_mspac.models.attention import CascadedPartAttention, PartAttention
 
 
 def sigmoid(x):
@@ -107,36 +107,11 @@ def test_bfloat16_map_keeps_dtype_with_float32_gates_and_parameters():
 
 
 @pytest.mark.parametrize(
-    ("height", "stride", "parts"),
-    [(288, 16, (6, 3, 1)), (384, 32, (6, 3, 1)), (256, 16, (8, 4)), (90, 16, (6,)), (7, 16, ())],
-)
-def test_partition_that_divides_is_accepted(height, stride, parts):
-    check_partition(height, stride=stride, parts=parts)
-
-
-@pytest.mark.parametrize(
-    ("height", "stride", "parts", "named"),
-    [
-        (256, 16, (1, 3, 6), ("3 stripes", "16 rows", "256", "192 or 288")),
-        (256, 32, (6, 3, 1), ("6 stripes", "8 rows", "256", "192 or 384")),
-        (288, 32, (6, 3, 1), ("6 stripes", "9 rows", "288", "192 or 384")),
-        (48, 16, (6,), ("6 stripes", "3 rows", "48", "work: 96")),
-        (288, 16, (3, 0), ("0 stripes",)),
-    ],
-)
-def test_partition_that_does_not_divide_names_the_heights_that_work(height, stride, parts, named):
-    with pytest.raises(UserError) as caught:
-        check_partition(height, stride=stride, parts=parts)
-    for text in named:
-        assert text in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"parts": (4, 1)}, "4 stripes do not divide a feature map of 6 rows.*multiples of 64 .*of 128 "),
-        ({"parts": (1,), "form": "soft"}, "'soft'.*mask, literal"),
-        ({"parts": (1,), "kernel_size": 4}, "4; expected an odd number"),
+        ({"parts": (4, 0)}, r"parts is \(4, 0\); expected numbers from 1 on"),
+        ({"parts": (1,), "form": "soft"}, "form is 'soft'; expected one of 'mask', 'literal'"),
+        ({"parts": (1,), "kernel_size": 4}, "kernel_size is 4; expected an odd size"),
     ],
 )
 def test_bad_fields_are_named(fields, message):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jax_mspac.errors import UserError
+from jax_mspac.losses.mecen import Mecen
 from jax_mspac.models import resnet
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
@@ -70,7 +71,7 @@ def test_stripes_are_consecutive_rows():
         np.testing.assert_array_equal(stripes[:, i], x[:, 2 * i : 2 * i + 2])
 
 
-@pytest.mark.parametrize(("stripes", "embedding_dim"), [(0, None), (3, None), (3, 5)])
+@pytest.mark.parametrize(("stripes", "embedding_dim"), [(0, 0), (3, 0), (3, 5)])
 def test_features_are_pooled_stripes_of_the_backbone_in_layers_of_their_own(stripes, embedding_dim):
     model = TINY(stripes=stripes, embedding_dim=embedding_dim)
     variables = filled(model, images())
@@ -121,22 +122,47 @@ def test_cascade_and_gem_are_part_of_the_network():
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("height", "fields"),
+    [(288, {}), (384, {"last_stride": 2}), (256, {"parts": (8, 4)}), (90, {"parts": (6,)}), (7, {"parts": ()})],
+)
+def test_stripes_that_divide_the_map_are_accepted(height, fields):
+    assert Embedder(**fields).misfits(height) == []
+
+
+@pytest.mark.parametrize(
+    ("height", "fields", "rows", "work"),
     [
-        ({"parts": (6, 3, 1)}, "6 stripes do not divide a feature map of 3 rows.*height 48 at stride 16.*work: 96"),
-        ({"last_stride": 2, "stripes": 3}, "3 stripes do not divide a feature map of 2 rows.*stride 32.*work: 96"),
-        ({"stripes": -1}, "-1 stripes"),
-        ({"pooling": "max"}, "'max'.*average, gem"),
+        (256, {"parts": (1, 3, 6)}, "16 rows", "192 or 288"),
+        (256, {"last_stride": 2}, "8 rows", "192 or 384"),
+        (288, {"last_stride": 2}, "9 rows", "192 or 384"),
+        (48, {"parts": (6,)}, "3 rows", "work: 96"),
+        (48, {"parts": (), "last_stride": 2, "stripes": 3}, "2 rows", "work: 96"),
     ],
 )
-def test_bad_fields_are_named(fields, message):
-    model = Embedder(**{"backbone": "resnet18", "width": 8, "parts": (), **fields})
-    with pytest.raises(UserError, match=message):
-        jax.eval_shape(lambda: model.init(jax.random.key(0), images(1), train=False))
+def test_stripes_that_do_not_divide_the_map_name_the_heights_that_work(height, fields, rows, work):
+    model = Embedder(**{"backbone": "resnet18", "width": 8, **fields})
+    (problem,) = model.misfits(height)
+    assert rows in problem.expected and f"height {height}" in problem.expected and work in problem.expected
+    assert problem.field in fields or problem.field == "parts"
+    images = {modality: jnp.zeros((1, height, 32, 3)) for modality in ("visible", "infrared")}
+    with pytest.raises(UserError, match=rows):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+
+
+def test_bad_fields_are_named_together():
+    with pytest.raises(UserError) as error:
+        Embedder(backbone="resnet20", pooling="max", attention_kernel=4, dtype="float16")
+    for line in (
+        "backbone is 'resnet20'",
+        "pooling is 'max'; expected one of 'average', 'gem'",
+        "kernel is 4",
+        "dtype is",
+    ):
+        assert line in str(error.value)
 
 
 def test_bfloat16_features_parameters_and_statistics_are_float32():
-    model = TINY(parts=(3, 1), pooling="gem", embedding_dim=5, dtype=jnp.bfloat16)
+    model = TINY(parts=(3, 1), pooling="gem", embedding_dim=5, dtype="bfloat16")
     variables, out = jax.eval_shape(
         lambda: (
             model.init(jax.random.key(0), images(), train=False),
@@ -187,18 +213,15 @@ def test_four_devices_with_synchronized_normalization_equal_one():
             np.testing.assert_allclose(many[device], one, atol=tolerance, err_msg=jax.tree_util.keystr(path))
 
 
-@pytest.mark.parametrize("centers", [True, False])
-def test_heads(centers):
+def test_heads_classify_each_part_and_hold_what_losses_own():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)), jnp.float32)
-    outputs, variables = Heads(num_classes=7, centers=centers).init_with_output(jax.random.key(0), features)
+    heads = Heads(num_classes=7, owned={"mecen": Mecen().init})
+    logits, variables = heads.init_with_output(jax.random.key(0), features)
     classifier = np.asarray(variables["params"]["classifier"])
     assert classifier.shape == (2, 3, 7) and 0 < classifier.std() < 0.002
     for part in range(2):
-        np.testing.assert_allclose(outputs["logits"][:, part], features[:, part] @ classifier[part], atol=1e-6)
-    if not centers:
-        assert variables["params"].keys() == {"classifier"} and outputs.keys() == {"logits"}
-        return
-    assert outputs["centers"].shape == (7, 6)
-    np.testing.assert_allclose(np.linalg.norm(outputs["centers"], axis=1), 1, atol=1e-6)
-    np.testing.assert_array_equal(outputs["centers"], variables["params"]["centers"])
-    assert np.linalg.matrix_rank(outputs["centers"]) == 6
+        np.testing.assert_allclose(logits[:, part], features[:, part] @ classifier[part], atol=1e-6)
+    centers = variables["params"]["mecen"]["centers"]
+    assert centers.shape == (7, 6) and np.linalg.matrix_rank(centers) == 6
+    np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-6)
+    assert Heads(num_classes=7, owned={}).init(jax.random.key(0), features)["params"].keys() == {"classifier"}

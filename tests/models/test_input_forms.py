@@ -122,11 +122,11 @@ def test_non_local_blocks_stay_as_they_are_when_weights_are_loaded():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"input_form": "gray"}, "'gray'.*rgb, zero_padding"),
-        ({"input_form": "zero_padding", "shared_from": 1}, "shared_from is 1.*expected 0"),
+        ({"input_form": "gray"}, "'gray'; expected one of 'rgb', 'zero_padding'"),
+        ({"input_form": "zero_padding", "shared_from": 1}, "shared_from is 1; expected 0"),
     ],
 )
 def test_bad_fields_are_named(fields, message):
-    model = Embedder(**{"backbone": "shallow", "width": 4, "parts": (), **fields})
     with pytest.raises(UserError, match=message):
+        model = Embedder(**{"backbone": "shallow", "width": 4, "parts": (), **fields})
         jax.eval_shape(lambda: model.init(jax.random.key(0), images(1), train=False))

@@ -5,12 +5,14 @@ import random
 import numpy as np
 import pytest
 import scipy.io
+from helpers.sets import PROTOCOLS
 
+from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.errors import UserError
 from jax_mspac.metrics import evaluate_protocol
-from jax_mspac.protocols import PROTOCOLS, RetrievalProtocol, Trial, sysu_mm01
+from jax_mspac.protocols import RetrievalProtocol, Trial, sysu_mm01
 from jax_mspac.protocols.base import same_identity_and_camera, seeded_gallery
-from jax_mspac.protocols.sysu_lists import load_permutations, parse_permutations
+from jax_mspac.protocols.sysu_lists import parse_permutations
 
 VISIBLE, INFRARED = 0, 1
 NUMBERS = [6, 10, 17, 333]

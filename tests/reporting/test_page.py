@@ -61,8 +61,8 @@ def runs(tmp_path_factory):
     identities = [HOSTILE, *(f"person {i}" for i in range(9))]
     draw_folder_tree(tmp_path / "tree", identities=identities, cameras=("left", "right"), images=1)
     (tmp_path / "test.txt").write_text("\n".join(identities[:4]))
-    config = config_lib.default_config()
-    config.data.name, config.data.source = "folder", str(tmp_path / "tree")
+    config = config_lib.default_config("folder")
+    config.data.source = str(tmp_path / "tree")
     config.data.test_identities = str(tmp_path / "test.txt")
     config.data.data_dir = str(tmp_path / "tfds")
     config.data.height, config.data.width = 32, 16

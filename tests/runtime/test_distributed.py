@@ -11,12 +11,12 @@ import time
 import jax
 import numpy as np
 import pytest
+from helpers import sets
 from helpers.joint_runs import Run, network_config, run
 from helpers.small_runs import end, kill, metrics_of, tensorboard_steps
 from helpers.trees import draw_folder_tree
 
 from jax_mspac import methods
-from jax_mspac.data import datasets
 from jax_mspac.errors import UserError
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runtime import distributed
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     """A tree, prepared."""
     folder = tmp_path_factory.mktemp("joint")
     draw_folder_tree(folder / "tree", identities=[f"person {i}" for i in range(17)], images=2)
-    datasets.prepared(network_config(folder).data)
+    sets.prepared(network_config(folder).data)
     return folder
 
 
@@ -84,7 +84,7 @@ def test_one_device_is_the_run_of_four(folder, four_devices):
 def test_a_metric_that_two_processes_fit_to_learned_features_is_the_one_of_one(folder, tmp_path):
     config = network_config(folder, **{"method": "tone_hcml", "train.steps": 4, "checkpoint.every": 4})
     config = methods.configured(config, chosen=["batch.visible", "batch.infrared", "batch.identities"])
-    config.model.embedding_dim, config.model.metric_dims = 16, 8
+    config.model.embedding_dim, config.metric.dims = 16, 8
     run(config, tmp_path / "one", devices=2)
     said = run(config, tmp_path / "two", processes=2, devices=1)
     assert "fitting hcml" in said[0]

@@ -27,9 +27,10 @@ NAMES = {
 
 def tiny_config():
     config = config_lib.default_config()
-    config.data.height, config.data.width = 96, 32
-    config.batch.identities, config.batch.visible, config.batch.infrared = 2, 1, 1
-    config.model.width = 4
+    with config.giving_way():
+        config.data.height, config.data.width = 96, 32
+        config.batch.identities, config.batch.visible, config.batch.infrared = 2, 1, 1
+        config.model.width = 4
     return config
 
 
@@ -41,7 +42,10 @@ def shapes_of(config):
     """Path -> shape of everything that is trained."""
     method = methods.build(config, num_identities=7)
     state = jax.eval_shape(method.init, jax.random.key(0))
-    trained = {"embedder": state.variables["params"], "heads": state.training["heads"]}
+    trained = {
+        "embedder": state.variables["embedder"]["params"],
+        "heads": state.training["networks"]["heads"]["params"],
+    }
     leaves = jax.tree_util.tree_flatten_with_path(trained)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in leaves}
 
@@ -64,11 +68,11 @@ def test_numbers_of_the_slides(name, reference_data):
 @pytest.mark.parametrize(("name", "row"), rows())
 def test_settings_are_fields_and_possible(name, row):
     config = reproduce.run_config(tiny_config(), row, seed=3)
-    flat = config_lib.differences(tiny_config(), config)
+    flat = config_lib.differences(tiny_config(), config, ())
     # Nothing but what the row says, and the seed.
     system = methods.METHODS[row.settings.get("method", "mspac")]
     batch = {"batch.identities", "batch.visible", "batch.infrared"} if system.images else set()
-    allowed = {*row.settings, *system.settings, *system.recipe, *batch, "seed"}
+    allowed = {*row.settings, *system.settings, *system.recipe, *batch, "seed", "eval.every", "eval.baselines"}
     assert {line.split()[0].removeprefix("config.") for line in flat} <= allowed
     assert config.seed == 3 and jax.eval_shape(methods.build(config, num_identities=7).init, jax.random.key(0))
 
@@ -107,7 +111,7 @@ def test_levels_have_their_number_of_parts():
 def test_center_loss_adds_the_centers_and_no_other_parameter():
     without, *others = (shapes_of(reproduce.run_config(tiny_config(), row, 0)) for row in TABLES["mecen"].rows)
     for shapes in others:
-        assert shapes == without | {"heads/centers": (7, CHANNELS)}
+        assert shapes == without | {"heads/mecen/centers": (7, CHANNELS)}
 
 
 def test_rows_of_a_seed_start_from_the_same_parameters():
@@ -116,7 +120,7 @@ def test_rows_of_a_seed_start_from_the_same_parameters():
         for row in TABLES["mecen"].rows[:2]
     ]
     jax.tree.map(np.testing.assert_array_equal, *(state.variables for state in states))
-    np.testing.assert_array_equal(*(state.training["heads"]["classifier"] for state in states))
+    np.testing.assert_array_equal(*(state.training["networks"]["heads"]["params"]["classifier"] for state in states))
 
 
 @pytest.fixture
@@ -158,7 +162,7 @@ def test_csv_reads_back(small_table):
 def test_recipes_are_those_of_the_configs():
     plain, strong = sysu.get_config(), sysu_strong.get_config()
     rows = {row.name: row.settings for row in TABLES["recipes"].rows}
-    changed = {line.split()[0].removeprefix("config.") for line in config_lib.differences(plain, strong, list(plain))}
+    changed = {line.split()[0].removeprefix("config.") for line in config_lib.differences(plain, strong, ())}
     assert changed == rows["plain"].keys() == rows["strong"].keys()
     for config, row in ((plain, rows["plain"]), (strong, rows["strong"])):
         assert {field: operator.attrgetter(field)(config) for field in row} == row

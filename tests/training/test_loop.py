@@ -17,11 +17,11 @@ from helpers.trees import draw_folder_tree, draw_sysu_tree
 import jax_mspac
 from jax_mspac import config as config_lib
 from jax_mspac import methods
-from jax_mspac.data import datasets
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Evaluator, compiled_embed
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.evaluate import evaluate_checkpoint
+from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runs.results import SCORES
 from jax_mspac.runtime import parallel
 from jax_mspac.training.loop import initial_state, train
@@ -31,8 +31,7 @@ ROW_KEYS = {"protocol", "mode", "shots", "direction", "feature", "queries", "gal
 
 
 def folder_config(tmp_path, **overrides):
-    config = config_lib.default_config()
-    config.data.name = "folder"
+    config = config_lib.default_config("folder")
     config.data.source = str(tmp_path / "tree")
     config.data.data_dir = str(tmp_path / "tfds")
     config.data.height, config.data.width = 32, 16
@@ -127,7 +126,7 @@ def test_loaded_model_embeds_what_evaluation_embeds(trained):
     config, workdir, results = trained
     model = jax_mspac.load(workdir)
     assert model.step == 6
-    test = Evaluator(datasets.load(datasets.prepared(config.data), ("test",)), config)
+    test = Evaluator(Experiment(config).images("test"), config)
     variables = parallel.replicate(model.variables)
     features = test.embed(compiled_embed(methods.build(config, num_identities=1)), variables)[config.eval.feature]
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -161,9 +160,9 @@ def test_a_run_starts_from_the_backbone_of_another_that_saw_visible_images_alone
     train(source, tmp_path / "visible")
     config.model.pretrained = str(tmp_path / "visible")
     state = initial_state(config, methods.build(config, num_identities=5))
-    given = jax_mspac.load(tmp_path / "visible").variables["params"]["backbone"]["shared"]
+    given = jax_mspac.load(tmp_path / "visible").variables["embedder"]["params"]["backbone"]["shared"]
     for group in ("visible", "infrared"):
-        stem = state.variables["params"]["backbone"][group]["conv1"]["kernel"]
+        stem = state.variables["embedder"]["params"]["backbone"][group]["conv1"]["kernel"]
         np.testing.assert_array_equal(stem, given["conv1"]["kernel"])
     outcome = train(config, tmp_path / "both")
     assert metrics_of(tmp_path / "both")[-1]["step"] == config.train.steps and outcome["rows"]
@@ -250,7 +249,7 @@ def test_sysu_validation_chooses_the_checkpoint_and_the_table_is_of_the_test_spl
             ("indoor", 12, 6),
         }
 
-    val = Evaluator(datasets.load(datasets.prepared(config.data), ("val",)), config, split="val")
+    val = Evaluator(Experiment(config).images("val"), config, split="val")
     (protocol,) = val.protocols
     assert (protocol.name, protocol.mode, len(protocol.trials)) == ("seeded", "validation", 2)
     for trial in protocol.trials:

@@ -5,13 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers import sets
+from helpers.sets import load_split
 from helpers.trees import draw_folder_tree, draw_regdb_tree
 
 import jax_mspac
 from jax_mspac import config as config_lib
-from jax_mspac.data import folder, regdb
-from jax_mspac.data.image_files import ImageFile
-from jax_mspac.data.loading import load_split
+from jax_mspac.data import regdb
+from jax_mspac.data.data_set import ImageFile
 from jax_mspac.data.splits import split_identities
 from jax_mspac.errors import UserError
 from jax_mspac.runs import results
@@ -33,8 +34,7 @@ def trained(tmp_path_factory):
     """(config, workdir, results) of an undisturbed series."""
     tmp_path = tmp_path_factory.mktemp("series")
     draw_regdb_tree(tmp_path / "tree", train=(1, 2, 3, 4), test=(5, 6, 7, 8, 9), trials=2)
-    config = config_lib.default_config()
-    config.data.name = "regdb"
+    config = config_lib.default_config("regdb")
     with config.unlocked():
         config.data.trial = 0
     config.data.source, config.data.data_dir = str(tmp_path / "tree"), str(tmp_path / "tfds")
@@ -316,7 +316,7 @@ def test_a_fold_is_prepared_and_impossible_folds_are_explained(tmp_path):
     (tmp_path / "test.txt").write_text("anna\nben\n")
 
     def build(**options):
-        return folder.build(source=str(tmp_path / "photos"), data_dir=str(tmp_path / "tfds"), **options)
+        return sets.build("folder", source=str(tmp_path / "photos"), data_dir=str(tmp_path / "tfds"), **options)
 
     names = []
     for fold in (1, 2):
@@ -339,4 +339,4 @@ def test_a_fold_is_prepared_and_impossible_folds_are_explained(tmp_path):
 
 def test_trial_zero_of_a_single_set_is_explained(tmp_path):
     with pytest.raises(UserError, match="config.data.trial is 0: that stands for all trials"):
-        regdb.build(source=str(tmp_path), data_dir=None, trial=0)
+        sets.build("regdb", source=str(tmp_path), data_dir=None, trial=0)

@@ -1,49 +1,17 @@
-"""What the builders of folders of files share: lists, labels, and files as TFDS stores them."""
+"""The lists that come with published data sets: which image is of which split, and under which label."""
 
 import collections
-import dataclasses
 import itertools
 import pathlib
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-import tensorflow_datasets as tfds
-
-from jax_mspac.data import images, listing, schema
+from jax_mspac.data import listing
 from jax_mspac.errors import UserError
 
 COPY_AGAIN = "copy it again from the original archive"
-
-
-class ImageFile(NamedTuple):
-    """An image file, and the part it plays."""
-
-    path: str
-    identity: str
-    camera: str
-    modality: str
-    simulated: bool = False
-
-
-@dataclasses.dataclass(eq=False, kw_only=True)
-class FoundConfig(tfds.core.BuilderConfig):
-    """What a `build` function found in one copy of a data set.
-
-    Attributes:
-      root: its folder.
-      problems: one line per thing that keeps it from being prepared.
-      warnings: one line per thing that the user should know; preparing adds what reading the images tells.
-      skip_bad_images: whether images that cannot be read are left out; otherwise they keep it from being prepared.
-      skipped: the paths of those that were left out; preparing fills it, and with it the metadata of the set.
-    """
-
-    root: pathlib.Path
-    problems: list[str] = dataclasses.field(repr=False)
-    warnings: list[str] = dataclasses.field(default_factory=list, repr=False)
-    skip_bad_images: bool = False
-    skipped: list[str] = dataclasses.field(default_factory=list, repr=False)
 
 
 class Entry(NamedTuple):
@@ -141,24 +109,6 @@ def stats(root: pathlib.Path, names: Iterable[str]) -> list[listing.File]:
     """Those of the named files that exist, as the fingerprint wants them."""
     found = [(name, (root / name).stat()) for name in names if (root / name).is_file()]
     return [listing.File(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
-
-
-def examples(config: FoundConfig, files: Iterable[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The files as TFDS stores them, each under its path, without those that are skipped."""
-    skipped = set(config.skipped)
-    for file in files:
-        if file.path in skipped:
-            continue
-        yield (
-            file.path,
-            schema.example(
-                image=images.stored_bytes(config.root / file.path),
-                identity=file.identity,
-                camera=int(file.camera),
-                modality=file.modality,
-                path=file.path,
-            ),
-        )
 
 
 def _with_lower_suffix(path: str) -> str:

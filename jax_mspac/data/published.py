@@ -2,71 +2,46 @@
 
 Transcribed from the slides; nothing here was measured by this project. The slides name neither the galleries of
 SYSU-MM01 nor the direction of RegDB: papers of the time draw the official galleries and search visible -> infrared, and
-that reading is ours.
+that reading is ours. Scores that the slides leave out are missing.
 """
 
-import dataclasses
-
-from jax_mspac.runs.results import SCORE_NAMES, table
+from jax_mspac.data.data_set import Published
 
 SOURCE = "talk slides of the paper, arXiv 2012.06843"
 SCORES = ("rank1", "rank10", "rank20", "mAP")
 
 
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """One printed row.
-
-    Attributes:
-      system: as the slides call it.
-      scores: score name -> percent; scores that the slides leave out are missing.
-    """
-
-    system: str
-    scores: dict[str, float]
+def sysu_mm01(*, mode: str, shots: int | None, direction: str) -> tuple[Published, ...]:
+    """The printed rows that belong beside a protocol of SYSU-MM01, in the slides' order; () where they have none."""
+    if direction != "infrared->visible" or (mode, shots) not in SYSU_COLUMNS:
+        return ()
+    return _rows(SYSU, len(SCORES) * SYSU_COLUMNS.index((mode, shots)))
 
 
-def published(data_set: str, *, mode: str, shots: int | None, direction: str) -> tuple[Published, ...]:
-    """The printed rows that belong beside a protocol, in the slides' order; () where the slides have none.
-
-    Args:
-      data_set: a name of `protocols.PROTOCOLS`.
-      mode, shots, direction: see `protocols.RetrievalProtocol`.
-    """
-    if data_set == "sysu_mm01" and direction == "infrared->visible" and (mode, shots) in _SYSU_COLUMNS:
-        first = 4 * _SYSU_COLUMNS.index((mode, shots))
-        return _rows(_SYSU, first)
-    if data_set == "regdb" and direction == "visible->infrared":
-        return _rows(_REGDB, 0)
-    return ()
+def regdb(*, mode: str, shots: int | None, direction: str) -> tuple[Published, ...]:
+    """The printed rows that belong beside a protocol of RegDB."""
+    return _rows(REGDB, 0) if direction == "visible->infrared" else ()
 
 
-def comparison() -> str:
-    """All that the slides print of systems, as Markdown: SYSU-MM01 by mode and shots, then RegDB."""
-    searches = [f"{mode} {'single' if shots == 1 else 'multi'}-shot" for mode, shots in _SYSU_COLUMNS]
-    tables = []
-    for data_set, printed, columns in (("SYSU-MM01", _SYSU, searches), ("RegDB", _REGDB, [""])):
-        header = ["system", *(f"{column} {SCORE_NAMES[score]}".strip() for column in columns for score in SCORES)]
-        lines = [line.partition("|") for line in printed.strip().splitlines()]
-        rows = [[system.strip(), *numbers.split()] for system, _, numbers in lines]
-        tables.append(f"The slides' comparison on {data_set}, in percent:\n\n{table(header, rows)}")
-    return "\n".join(tables)
+def lines(table: str) -> list[tuple[str, list[str]]]:
+    """The systems of a table and their numbers as printed, "-" for none."""
+    parts = (line.partition("|") for line in table.strip().splitlines())
+    return [(system.strip(), numbers.split()) for system, _, numbers in parts]
 
 
 def _rows(table: str, first: int) -> tuple[Published, ...]:
     rows = []
-    for line in table.strip().splitlines():
-        system, _, numbers = line.partition("|")
-        printed = zip(SCORES, numbers.split()[first : first + len(SCORES)], strict=True)
+    for system, numbers in lines(table):
+        printed = zip(SCORES, numbers[first : first + len(SCORES)], strict=True)
         scores = {score: float(number) for score, number in printed if number != "-"}
         if scores:
-            rows.append(Published(system.strip(), scores))
+            rows.append(Published(system, scores))
     return tuple(rows)
 
 
 # Mode and shots of each group of four columns: rank-1, rank-10, rank-20, mAP.
-_SYSU_COLUMNS = (("all", 1), ("all", 10), ("indoor", 1), ("indoor", 10))
-_SYSU = """
+SYSU_COLUMNS = (("all", 1), ("all", 10), ("indoor", 1), ("indoor", 10))
+SYSU = """
 HOG + KISSME   |  2.12 16.21 29.13  3.53  2.79 18.23 31.25  1.96  3.11 25.47 46.47  7.43  4.10 29.32 50.59  3.61
 HOG + LFDA     |  2.33 18.58 33.38  4.35  3.82 20.48 35.84  2.20  2.44 24.13 45.50  6.87  3.42 25.27 45.11  3.19
 HOG + CCA      |  2.74 18.91 32.51  4.28  3.25 21.82 36.51  2.04  4.38 29.96 50.43  8.70  4.62 34.22 56.28  3.87
@@ -87,7 +62,7 @@ MSR            | 37.35 83.40 93.34 38.11 43.86 86.94 95.68 30.48 39.64 89.29 97.
 AlignGAN       |  42.4  85.0  93.7  40.7  51.5  89.4  95.7  33.9  45.9  87.6  94.4  54.3  57.1  92.7  97.4  45.3
 MSPAC-MeCen    | 46.62 87.59 95.77 47.26 47.57 87.64 96.11 38.53 51.63 93.48 98.82 61.54 52.81 94.16 99.37 47.09
 """
-_REGDB = """
+REGDB = """
 LOMO           |  0.85  2.47  4.10  2.28
 HOG            | 13.49 33.22 43.66 10.31
 Two-stream     | 12.43 30.36 40.96 13.42
