@@ -80,12 +80,12 @@ def run(
     if mode == "score":
         from jax_mspac.data.registry import named
         from jax_mspac.evaluation.feature_files import score
-        from jax_mspac.runs import results
+        from jax_mspac.runs.evaluate import publish
 
         config_lib.validate(config)
         outcome = score(features, named(config.data.name), config.eval)
         workdir.mkdir(parents=True, exist_ok=True)
-        results.publish(outcome, workdir, of=str(features))
+        publish(outcome, workdir, of=str(features))
         return
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
     if config.train.compilation_cache:

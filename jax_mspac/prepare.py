@@ -87,9 +87,9 @@ def prepare(
     from jax_mspac.data import preparation
 
     data_set, fields = named(dataset), dict(fields or {})
-    common = {**data_set.fields, **fields, "source": source, "skip_bad_images": skip_bad_images}
+    common = {**fields, "source": source, "skip_bad_images": skip_bad_images}
     shown, errors = None, []
-    for part in (data_set.parts(common) or {"": {}}).values():
+    for part in (data_set.parts_of(common) or {"": {}}).values():
         found = data_set.look({**common, **part})
         rows = compare(found.splits, data_set.expected_counts)
         alike = rows == shown

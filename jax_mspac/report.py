@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from absl import app, flags
 
-from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
+from jax_mspac.runs import config_file
 from jax_mspac.runs.results import SCORE_NAMES
 from jax_mspac.runtime import command
 
@@ -47,8 +47,8 @@ def main(argv: list[str]) -> None:
     workdir = pathlib.Path(values.workdir)
     locations = {"source": values.source, "data_dir": values.data_dir}
     with command.command("the same command starts again"):
-        saved = workdir / config_lib.FILE
-        if saved.exists() and config_lib.load(saved).train.compilation_cache:
+        saved = workdir / config_file.FILE
+        if saved.exists() and config_file.load(saved).train.compilation_cache:
             command.cache_compilations()
         report(
             workdir,

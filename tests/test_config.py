@@ -16,6 +16,7 @@ from jax_mspac import methods
 from jax_mspac.config import default_config
 from jax_mspac.data.registry import DATA_SETS
 from jax_mspac.errors import UserError
+from jax_mspac.runs import config_file
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
 
@@ -180,18 +181,18 @@ def test_problems_are_listed_together():
 def test_config_survives_its_file(tmp_path):
     config = config_lib.default_config()
     config.model.parts = (3, 1)
-    config_lib.save(config, tmp_path / config_lib.FILE)
-    loaded = config_lib.load(tmp_path / config_lib.FILE)
+    config_file.save(config, tmp_path / config_file.FILE)
+    loaded = config_file.load(tmp_path / config_file.FILE)
     assert loaded.to_dict() == config.to_dict()
-    assert config_lib.differences(loaded, config) == []
+    assert config_file.differences(loaded, config) == []
 
 
 def test_only_a_short_list_may_change_on_resume():
     old, new = config_lib.default_config(), config_lib.default_config()
     new.train.log_every, new.eval.every, new.data.data_dir, new.checkpoint.every = 7, 3, "/elsewhere", 1
-    assert config_lib.differences(old, new) == []
+    assert config_file.differences(old, new) == []
     new.seed, new.model.parts, new.loss.mecen.margin, new.train.steps, new.metric.dims = 1, (3, 1), 0.0, 7, 3
-    assert config_lib.differences(old, new) == [
+    assert config_file.differences(old, new) == [
         "config.loss.mecen.margin was 0.3, now 0.0",
         "config.metric.dims was 100, now 3",
         "config.model.parts was (6, 3, 1), now (3, 1)",
@@ -215,7 +216,7 @@ def test_what_is_set_by_hand_is_known():
 
 # The library's own way to read a config file.
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
-def test_a_system_gives_way_to_the_config_file_and_both_to_the_command_line(tmp_path):
+def test_a_system_gives_way_to_the_config_file_and_both_to_the_command_line(tmp_path, monkeypatch):
     file = tmp_path / "mine.py"
     file.write_text(
         "from jax_mspac.config import default_config\n"
@@ -228,9 +229,11 @@ def test_a_system_gives_way_to_the_config_file_and_both_to_the_command_line(tmp_
         "    config.model.shared_from = 2\n"
         "    return config\n"
     )
+    arguments = ["main", f"--config={file}", "--config.model.shared_from=3", "--config.optimizer.warmup=0.5"]
+    monkeypatch.setattr("sys.argv", arguments)
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["main", f"--config={file}", "--config.model.shared_from=3", "--config.optimizer.warmup=0.5"])
+    values(arguments)
     config = methods.configured(values.config, chosen=config_lib.chosen(values.config))
     # Command line, config file (also where it says what is the default), system, default.
     assert (config.model.shared_from, config.optimizer.warmup) == (3, 0.5)
@@ -241,10 +244,10 @@ def test_a_system_gives_way_to_the_config_file_and_both_to_the_command_line(tmp_
 
 def test_unreadable_config_is_named(tmp_path):
     with pytest.raises(UserError, match="is this the --workdir of a training run"):
-        config_lib.load(tmp_path / config_lib.FILE)
-    (tmp_path / config_lib.FILE).write_text("{")
+        config_file.load(tmp_path / config_file.FILE)
+    (tmp_path / config_file.FILE).write_text("{")
     with pytest.raises(UserError, match="not a JSON file"):
-        config_lib.load(tmp_path / config_lib.FILE)
+        config_file.load(tmp_path / config_file.FILE)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_files_that_crashed_a_reader_once(name, data):
 
 def test_a_file_that_ends_a_process_which_reads_it_is_refused():
     # Found by the fuzzer: a segmentation fault in SciPy's reader.
-    file = pathlib.Path(__file__).parent / "crashed" / "rand_perm_cam.mat"
+    file = pathlib.Path(__file__).parent / "data" / "crashed" / "rand_perm_cam.mat"
     trial = subprocess.run([sys.executable, "-c", matlab._TRIAL, str(file)], capture_output=True)
     for reader in (readers.sysu_permutations, readers.sysu_matlab, readers.regdb_matlab):
         read(reader, file.read_bytes())

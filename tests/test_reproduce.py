@@ -85,9 +85,7 @@ def test_a_finished_table_trains_nothing_and_other_settings_are_refused(reproduc
 def test_a_row_that_does_not_fit_is_refused_before_anything_is_trained(config, tmp_path):
     unfit = config.copy_and_resolve_references()
     unfit.data.height = 80
-    with pytest.raises(
-        UserError, match=r"row MSPAC\+gid: .*\n.*model.parts is \(6, 3, 1\); expected numbers that divide"
-    ):
+    with pytest.raises(UserError, match=r"row MSPAC\+gid: .*\n.*model.parts is \(6, 3, 1\); expected what divides"):
         reproduce.reproduce(TABLE, ROWS, unfit, seeds=1, workdir=tmp_path / "table")
     assert not (tmp_path / "table").exists()
 

@@ -137,6 +137,10 @@ class DataSet:
         known = inspect.signature(self.find).parameters
         return self.find(**{name: value for name, value in fields.items() if name in known})
 
+    def parts_of(self, fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """The runs that are averaged, see `parts`; fields that are not given have their defaults."""
+        return self.parts({**self.fields, **fields})
+
     def search(
         self,
         identities: np.ndarray,

@@ -99,7 +99,10 @@ def find(*, source: str, trial: int = 0, skip_bad_images: bool = False) -> Found
 
 def parts(fields: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The ten trials, where `trial` is 0."""
-    return {} if fields["trial"] else {f"trial_{number:02}": {"trial": number} for number in range(1, TRIALS + 1)}
+    if fields["trial"]:
+        return {}
+    digits = len(str(TRIALS))
+    return {f"trial_{number:0{digits}}": {"trial": number} for number in range(1, TRIALS + 1)}
 
 
 def read_splits(root: pathlib.Path, trial: int, paths: Sequence[str]) -> tuple[dict[str, list[ImageFile]], list[str]]:

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import config as config_lib
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Evaluator
@@ -16,6 +15,7 @@ from jax_mspac.methods.base import Method
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
 from jax_mspac.reporting.heatmaps import Attention, from_method
+from jax_mspac.runs import config_file
 from jax_mspac.runs.experiment import Experiment, unit
 from jax_mspac.runtime import parallel
 
@@ -119,4 +119,4 @@ def differences(one: ConfigDict, two: ConfigDict) -> list[tuple[str, str, str]]:
 
 def flat(config: ConfigDict) -> dict[str, str]:
     """Every field of a config under its dotted name, as text."""
-    return {name: repr(value) for name, value in config_lib.flat(config).items()}
+    return {name: repr(value) for name, value in config_file.flat(config).items()}

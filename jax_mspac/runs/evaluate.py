@@ -49,8 +49,22 @@ def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyT
     }
     if experiment.evaluation.baselines:
         outcome["baselines"] = _saved_baselines(test, workdir) or measure_baselines(test, workdir)
-    results.publish(outcome, workdir, of=f"step {step}")
+    publish(outcome, workdir, of=f"step {step}")
     return outcome
+
+
+def publish(outcome: Mapping[str, Any], workdir: pathlib.Path, *, of: str) -> None:
+    """Prints the table and, in the main process, writes both files.
+
+    Args:
+      outcome: see `results.markdown`.
+      workdir: an existing folder.
+      of: what the results are of, for the heading.
+    """
+    if distributed.is_main():
+        results.write(outcome, workdir)
+    print(f"\nResults of {of}, in percent:\n\n{results.markdown(outcome)}", flush=True)
+    print(f"Written to {workdir / results.JSON_FILE} and {workdir / results.MARKDOWN_FILE}", flush=True)
 
 
 def measure_baselines(

@@ -16,6 +16,7 @@ from jax_mspac.data import registry
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.evaluation.evaluator import Embed, EvaluationSettings, Evaluator, compiled_embed
 from jax_mspac.methods.base import Method
+from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runtime import distributed
 from jax_mspac.settings import Collector
@@ -44,7 +45,7 @@ class Experiment:
         Raises:
           UserError: there is no run in the folder, or the settings are impossible.
         """
-        config = config_lib.load(workdir / config_lib.FILE)
+        config = config_file.load(workdir / config_file.FILE)
         if asked is not None:
             trained, by_hand = config, config_lib.chosen(asked)
             asked = asked.copy_and_resolve_references()
@@ -110,7 +111,10 @@ class Experiment:
 
     def evaluator(self, split: str = "test") -> Evaluator:
         """Scores models on a split."""
-        image_set = self.images(split)
+        return self.evaluator_of(self.images(split), split)
+
+    def evaluator_of(self, image_set: ImageSet, split: str = "test") -> Evaluator:
+        """Scores models on given images of a split."""
         protocols = self.data_set.search(
             image_set.identities,
             image_set.cameras,

@@ -6,8 +6,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_mspac.runtime import distributed
-
 JSON_FILE, MARKDOWN_FILE = "results.json", "results.md"
 # As in the JSON -> as a reader sees it.
 SCORE_NAMES = {
@@ -64,20 +62,6 @@ def write(results: Mapping[str, Any], workdir: str | os.PathLike) -> None:
         partial = pathlib.Path(workdir) / f"{name}.partial"
         partial.write_text(text)
         partial.replace(pathlib.Path(workdir) / name)
-
-
-def publish(results: Mapping[str, Any], workdir: pathlib.Path, *, of: str) -> None:
-    """Prints the table and, in the main process, writes both files.
-
-    Args:
-      results: see `markdown`.
-      workdir: an existing folder.
-      of: what the results are of, for the heading.
-    """
-    if distributed.is_main():
-        write(results, workdir)
-    print(f"\nResults of {of}, in percent:\n\n{markdown(results)}", flush=True)
-    print(f"Written to {workdir / JSON_FILE} and {workdir / MARKDOWN_FILE}", flush=True)
 
 
 def _cells(row: Row) -> list[str]:

@@ -15,8 +15,8 @@ from typing import IO
 import jax
 from ml_collections import ConfigDict
 
-from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
+from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runtime import distributed
 
@@ -61,7 +61,7 @@ def opened(config: ConfigDict, workdir: str | os.PathLike) -> Iterator[pathlib.P
             stack.enter_context(_locked(workdir))
         _check_settings(config, workdir)
         if distributed.is_main():
-            config_lib.save(config, workdir / config_lib.FILE)
+            config_file.save(config, workdir / config_file.FILE)
             (workdir / VERSIONS_FILE).write_text(json.dumps(_versions(), indent=2) + "\n")
         yield workdir
 
@@ -117,10 +117,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _check_settings(config: ConfigDict, workdir: pathlib.Path) -> None:
-    path = workdir / config_lib.FILE
+    path = workdir / config_file.FILE
     # Without a checkpoint there is nothing to mix up: a first attempt with a wrong setting may be mended.
     if path.exists() and any(folder.name.isdecimal() for folder in (workdir / FOLDER).glob("*")):
-        differing = config_lib.differences(config_lib.load(path), config)
+        differing = config_file.differences(config_file.load(path), config)
         if differing:
             raise UserError(
                 f"{workdir} holds a run with other settings; give another --workdir, or its settings back:\n  "

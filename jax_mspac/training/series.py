@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac import config as config_lib
 from jax_mspac.data import registry
 from jax_mspac.errors import UserError
-from jax_mspac.runs import results
+from jax_mspac.runs import config_file, results
 from jax_mspac.runs.checkpoints import FOLDER
-from jax_mspac.runs.evaluate import evaluate_checkpoint
+from jax_mspac.runs.evaluate import evaluate_checkpoint, publish
 from jax_mspac.runs.logging import duration
 from jax_mspac.runtime import distributed
 from jax_mspac.training.loop import train as train_run
@@ -34,7 +33,7 @@ Parts = dict[str, ConfigDict]
 def parts_of(config: ConfigDict) -> Parts:
     """The runs that a config stands for, or nothing if it stands for itself."""
     parts = {}
-    for name, changes in registry.named(config.data.name).parts(config.data).items():
+    for name, changes in registry.named(config.data.name).parts_of(config.data).items():
         parts[name] = config.copy_and_resolve_references()
         parts[name].data.update(changes)
     return parts
@@ -59,7 +58,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
         return train_run(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     if distributed.is_main():
-        config_lib.save(config, workdir / config_lib.FILE)
+        config_file.save(config, workdir / config_file.FILE)
     done = {name: outcome for name, part in parts.items() if (outcome := finished(part, workdir / name))}
     if done:
         print(f"finished already: {', '.join(done)}", flush=True)
@@ -164,7 +163,7 @@ def _notes(outcomes: Sequence[Mapping[str, Any]], present: Sequence[str], names:
 
 
 def _report(outcome: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
-    results.publish(outcome, workdir, of=str(workdir))
+    publish(outcome, workdir, of=str(workdir))
     return outcome
 
 
@@ -172,25 +171,25 @@ def finished(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
     """The results of a part, if they are what training it with this config would give."""
     try:
         outcome = json.loads((folder / results.JSON_FILE).read_text())
-        trained = config_lib.load(folder / config_lib.FILE)
+        trained = config_file.load(folder / config_file.FILE)
     except (FileNotFoundError, ValueError, UserError):
         return None
     # An evaluation of its own may have used other settings than the run.
     with trained.unlocked():
         trained.eval = ConfigDict(outcome.get("eval", {}))
-    differing = config_lib.differences(trained, config, set(config_lib.MAY_CHANGE) - {"eval"})
+    differing = config_file.differences(trained, config, set(config_file.MAY_CHANGE) - {"eval"})
     return outcome if outcome["step"] == config.train.steps and not differing else None
 
 
 def _check_workdir(config: ConfigDict, workdir: pathlib.Path, *, same_settings: bool) -> None:
     """Checks that a single run and a series, or two series, do not meet in one folder."""
-    path = workdir / config_lib.FILE
+    path = workdir / config_file.FILE
     # Without a checkpoint there is nothing to mix up.
     if not path.exists() or not any(map(_has_checkpoint, (workdir, *workdir.iterdir()))):
         return
-    before = config_lib.load(path)
+    before = config_file.load(path)
     there, wanted = parts_of(before), parts_of(config)
-    differing = config_lib.differences(before, config)
+    differing = config_file.differences(before, config)
     if there.keys() != wanted.keys() or (same_settings and differing):
         raise UserError(
             f"{workdir} holds {_describe(there)}, and this is {_describe(wanted)} with other settings; give another "

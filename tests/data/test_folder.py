@@ -254,7 +254,7 @@ def test_an_image_that_breaks_while_preparing_leaves_no_set_behind(root, tmp_pat
     whole = last.read_bytes()
     last.write_bytes(b"")
     with monkeypatch.context() as patch:
-        patch.setattr(folder.checks, "check", lambda config, photographs, **_: None)
+        patch.setattr(folder.checks, "check", lambda found, **_: None)
         with pytest.raises(UserError, match="emil"):
             prepared(tmp_path)
     with pytest.raises(UserError, match="emil"):

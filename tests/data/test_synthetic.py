@@ -5,9 +5,9 @@ import socket
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from helpers import sets
 from PIL import Image
 
-from jax_mspac.data.synthetic import build
 from jax_mspac.demo.appearance import sample_person
 from jax_mspac.demo.cameras import CAMERAS
 from jax_mspac.demo.rendering import image_rng, render
@@ -40,7 +40,7 @@ def builder(tmp_path_factory):
         for name in ("getaddrinfo", "create_connection"):
             patch.setattr(socket, name, refuse)
         patch.setattr(socket.socket, "connect", refuse)
-        builder = build(data_dir=str(tmp_path_factory.mktemp("data")), **TINY)
+        builder = sets.build("synthetic", data_dir=str(tmp_path_factory.mktemp("data")), **TINY)
         builder.download_and_prepare()
     return builder
 
@@ -71,7 +71,7 @@ def test_stored_images_are_the_rendered_ones(builder):
 
 
 def test_a_second_copy_is_the_same_to_the_byte(builder, tmp_path):
-    again = build(data_dir=str(tmp_path), **TINY)
+    again = sets.build("synthetic", data_dir=str(tmp_path), **TINY)
     again.download_and_prepare()
     for first, second in zip(examples(builder, "train"), examples(again, "train"), strict=True):
         assert first == second
@@ -79,10 +79,12 @@ def test_a_second_copy_is_the_same_to_the_byte(builder, tmp_path):
 
 def test_every_setting_has_a_folder_of_its_own(tmp_path):
     changed = [TINY] + [TINY | {name: value + 1} for name, value in TINY.items()]
-    assert len({build(data_dir=str(tmp_path), **options).data_dir for options in changed}) == len(changed)
+    assert len({sets.build("synthetic", data_dir=str(tmp_path), **options).data_dir for options in changed}) == len(
+        changed
+    )
 
 
 @pytest.mark.parametrize("name, value", [("seed", -1), ("test_identities", 0), ("width", 4), ("height", 96.0)])
 def test_settings_out_of_range_are_reported_by_name(tmp_path, name, value):
     with pytest.raises(UserError, match=f"{name}.*{value}"):
-        build(data_dir=str(tmp_path), **TINY | {name: value})
+        sets.build("synthetic", data_dir=str(tmp_path), **TINY | {name: value})

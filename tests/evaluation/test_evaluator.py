@@ -5,8 +5,8 @@ import pytest
 
 from jax_mspac import config as config_lib
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.evaluation.evaluator import Evaluator
 from jax_mspac.metrics.reranking import POSTPROCESSING
+from jax_mspac.runs.experiment import Experiment
 
 
 def evaluate(features, identities, modalities, **settings):
@@ -16,7 +16,8 @@ def evaluate(features, identities, modalities, **settings):
     config.eval.update(settings)
     empty = np.full(len(identities), b"", object)
     names = tuple(map(str, range(identities.max() + 1)))
-    evaluator = Evaluator(ImageSet(empty, identities, modalities + 1, modalities, empty, names), config)
+    images = ImageSet(empty, identities, modalities + 1, modalities, empty, names)
+    evaluator = Experiment(config).evaluator_of(images)
     evaluator.embed = lambda embed, variables: features
     return evaluator.evaluate(None, None)
 

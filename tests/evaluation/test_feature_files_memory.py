@@ -13,11 +13,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 # Prints the peak of its own memory. What getrusage calls the peak of a child starts at that of its parent.
 MILLION = """
 import pathlib, sys
-from jax_mspac import config as config_lib
+from jax_mspac.data.registry import named
 from jax_mspac.evaluation.feature_files import score
-config = config_lib.default_config()
-config.data.name, config.eval.shots, config.eval.direction = "folder", (0,), "infrared->visible"
-(row,) = score(config, pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))["rows"]
+settings = {"shots": (0,), "direction": "infrared->visible", "postprocessing": ()}
+(row,) = score(pathlib.Path(sys.argv[1]), named("folder"), settings)["rows"]
 assert (row["queries"], row["gallery"]) == (32, 1_000_000), row
 status = pathlib.Path("/proc/self/status").read_text()
 print("peak", status.split("VmHWM:")[1].split()[0])
@@ -45,7 +44,7 @@ def test_a_million_images_are_scored_within_four_gigabytes(tmp_path):
         np.lib.format.write_array_header_1_0(array, header)
         for _ in range(0, count, len(part)):
             array.write((part * rng.random(width, np.float32)).tobytes())
-    program = [sys.executable, "-c", MILLION, str(path), str(tmp_path / "out")]
+    program = [sys.executable, "-c", MILLION, str(path)]
     done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
     path.unlink()
     assert done.returncode == 0, done.stderr

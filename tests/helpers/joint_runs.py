@@ -10,7 +10,7 @@ import jax
 
 from helpers.small_runs import PROCESSES, _ensure_server, config_of, end, kill
 from jax_mspac import config as config_lib
-from jax_mspac.runs import evaluate
+from jax_mspac.runs import config_file, evaluate
 from jax_mspac.runtime import command, distributed
 from jax_mspac.training import loop
 
@@ -93,7 +93,7 @@ def _work(fields, workdir, output, devices, joining, mode):
     jax.config.update("jax_num_cpu_devices", devices)
     config = config_lib.default_config()
     with config.unlocked():
-        config.update(config_lib._tuples(json.loads(fields)))
+        config.update(config_file._tuples(json.loads(fields)))
     # Runs with as many devices compile once.
     jax.config.update("jax_compilation_cache_dir", f"{config.data.data_dir}-xla-{devices}")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

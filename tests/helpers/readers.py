@@ -18,6 +18,7 @@ from jax_mspac.data import folder, images, lists, llcm, regdb, sysu_mm01
 from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.evaluation import feature_files
 from jax_mspac.models import pretrained
+from jax_mspac.runs import config_file
 from jax_mspac.runs import logging as run_logging
 
 Reader = Callable[[pathlib.Path, bytes], object]
@@ -81,11 +82,11 @@ def torch_weights(folder, data):
 
 
 def scores(folder, data):
-    return feature_files.read(_file(folder, "features.npz", data), data_set="sysu_mm01", indexed=True)
+    return feature_files.read(_file(folder, "features.npz", data), data_set=sysu_mm01.SET, indexed=True)
 
 
 def saved_config(folder, data):
-    config = config_lib.load(_file(folder, "config.json", data))
+    config = config_file.load(_file(folder, "config.json", data))
     config_lib.validate(config)
     return config
 

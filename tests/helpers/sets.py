@@ -8,7 +8,7 @@ from jax_mspac.protocols import folder, llcm, regdb, sysu_mm01
 def build(name, *, data_dir, **options):
     """The builder of a data set, not yet prepared."""
     data_set = DATA_SETS[name]
-    found = data_set.look({"height": 96, "width": 48, **options})
+    found = data_set.look({"height": 96, "width": 48, "trial": 1, **options})
     return preparation.builder_of(data_set, found, str(data_dir or ""))
 
 

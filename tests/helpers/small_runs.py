@@ -24,6 +24,7 @@ from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.evaluation.evaluator import Evaluator
 from jax_mspac.methods.base import State, System, Update
+from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.evaluate import evaluate_checkpoint
 from jax_mspac.runs.experiment import Experiment
@@ -196,7 +197,7 @@ def _work(fields, workdir, output, pause, slow_evaluation, mode):
         _slow_evaluation()
     config = config_lib.default_config("folder")
     with config.unlocked():
-        config.update(config_lib._tuples(json.loads(fields)))
+        config.update(config_file._tuples(json.loads(fields)))
     try:
         with command.command():
             WORK[mode](config, pathlib.Path(workdir))

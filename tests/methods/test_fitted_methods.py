@@ -13,7 +13,7 @@ from jax_mspac.classical import FEATURES, METRICS
 from jax_mspac.classical.projections import project
 from jax_mspac.data.input import in_order
 from jax_mspac.errors import UserError
-from jax_mspac.runs import results
+from jax_mspac.runs import config_file, results
 from jax_mspac.runs.experiment import Experiment
 
 
@@ -45,7 +45,7 @@ def handcrafted_run(folder):
 
 
 def images_of(workdir, split):
-    config = config_lib.load(workdir / config_lib.FILE)
+    config = config_file.load(workdir / config_file.FILE)
     image_set = Experiment(config).images(split)
     order = np.arange(len(image_set))
     size = {"height": config.data.height, "width": config.data.width}

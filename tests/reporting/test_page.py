@@ -17,6 +17,7 @@ from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
 from jax_mspac.report import report
+from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.evaluate import evaluate_checkpoint
 from jax_mspac.runs.results import SCORES
@@ -78,7 +79,7 @@ def runs(tmp_path_factory):
     baseline.mkdir()
     for name in ("metrics.jsonl", "versions.json"):
         shutil.copy(run / name, baseline)
-    config_lib.save(config, baseline / config_lib.FILE)
+    config_file.save(config, baseline / config_file.FILE)
     with Checkpoints(baseline / FOLDER) as checkpoints:
         checkpoints.save(initial_state(config, methods.build(config, num_identities=5)).replace(step=np.int32(2)))
     evaluate_checkpoint(config, baseline)
@@ -225,11 +226,11 @@ def test_missing_runs_and_checkpoints_are_errors_that_help(runs, copied, tmp_pat
 
 
 def test_second_run_on_other_test_identities_is_refused(runs, copied, tmp_path):
-    config = config_lib.load(copied / config_lib.FILE)
+    config = config_file.load(copied / config_file.FILE)
     lines = pathlib.Path(config.data.test_identities).read_text().splitlines()
     (tmp_path / "other.txt").write_text("\n".join([*lines[1:], "person 8"]))
     config.data.test_identities = str(tmp_path / "other.txt")
-    config_lib.save(config, copied / config_lib.FILE)
+    config_file.save(config, copied / config_file.FILE)
     with pytest.raises(UserError, match="was tested on other images"):
         report(runs[0], against=copied)
 

@@ -9,7 +9,8 @@ from PIL import Image
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
-from jax_mspac.data import image_set
+from jax_mspac.data import image_set, published
+from jax_mspac.data.registry import named
 from jax_mspac.metrics.retrieval import cosine_distances, evaluate, evaluate_protocol
 from jax_mspac.protocols import folder
 from jax_mspac.protocols.base import RetrievalProtocol, Trial, same_identity_and_camera
@@ -26,7 +27,6 @@ from jax_mspac.reporting import (
     style,
 )
 from jax_mspac.runs.results import SCORES
-from jax_mspac.studies.published import published
 
 
 def unit(rng, *shape):
@@ -136,7 +136,7 @@ def test_camera_scores_add_up_to_the_protocol():
     rng = np.random.default_rng(1)
     modalities, numbers = np.repeat([0, 1], 60), rng.integers(1, 4, 120)
     identities = np.tile(np.arange(6), 20)
-    (_, protocol) = folder.protocols(identities, numbers, modalities, trials=3, exclude_same_camera=True)
+    (_, protocol) = folder.protocols(identities, numbers, modalities, shots=(1,), trials=3, exclude_same_camera=True)
     distances = cosine_distances(unit(rng, 120, 8))
     found = cameras.scores(distances, identities, numbers, protocol)
     row = evaluate_protocol(distances, identities, numbers, protocol)
@@ -207,7 +207,7 @@ def test_attention_of_the_method_explains_its_final_map():
     config.model.parts = ()
     plain = methods.build(config, num_identities=2)
     _, captured = plain.embedder.apply(
-        {name: {k: v for k, v in tree.items() if k != "attention"} for name, tree in variables.items()},
+        {name: {k: v for k, v in tree.items() if k != "attention"} for name, tree in variables["embedder"].items()},
         {"infrared": plain_input(images)},
         train=False,
         capture_intermediates=lambda module, _: module.name == "attention",
@@ -265,20 +265,20 @@ def row(**fields):
 
 def test_slides_stand_beside_their_own_protocol_only():
     results = {"rows": [row(), row(mode="indoor"), row(shots=3)], "primary": 1}
-    indoor, everywhere, neither = scores.tables(results, None, data_set="sysu_mm01")
+    indoor, everywhere, neither = scores.tables(results, None, data_set=named("sysu_mm01"))
     assert "primary" in indoor.caption
     texts = [[cell.text for cell in line] for line in everywhere.rows]
     assert texts[-1] == ["slides: MSPAC-MeCen", "46.62", "–", "87.59", "95.77", "47.26", "–"]
     assert len(texts) == 1 + 19
     assert [cell.text for cell in indoor.rows[-1]][1:6:4] == ["51.63", "61.54"]
     assert len(neither.rows) == 1
-    assert all(len(table.rows) == 1 for table in scores.tables(results, None, data_set="folder"))
+    assert all(len(table.rows) == 1 for table in scores.tables(results, None, data_set=named("folder")))
 
 
 def test_a_part_of_a_data_set_is_not_compared_with_the_slides():
     def told(data_set, images, identities):
         split = image_set.ImageSet(*[np.zeros(images)] * 5, ("",) * identities)
-        return [(block.kind, block.text) for block in sections._about_slides(data_set, split)]
+        return [(block.kind, block.text) for block in sections._about_slides(named(data_set), split)]
 
     (whole,) = told("sysu_mm01", 6775 + 3803, 96)
     assert whole[0] == "paragraph" and "SYSU-MM01" in whole[1]
@@ -290,16 +290,16 @@ def test_a_part_of_a_data_set_is_not_compared_with_the_slides():
 def test_published_rows_are_plausible_and_complete():
     sizes = {}
     for mode, shots in (("all", 1), ("all", 10), ("indoor", 1), ("indoor", 10)):
-        rows = published("sysu_mm01", mode=mode, shots=shots, direction="infrared->visible")
+        rows = published.sysu_mm01(mode=mode, shots=shots, direction="infrared->visible")
         sizes[mode, shots] = len(rows)
         for of in rows:
             assert 0 < of.scores["rank1"] < of.scores["rank10"] < of.scores["rank20"] < 100 and of.scores["mAP"] > 0
     assert sizes == {("all", 1): 19, ("all", 10): 15, ("indoor", 1): 18, ("indoor", 10): 15}
-    regdb = {of.system: of.scores for of in published("regdb", mode="-", shots=None, direction="visible->infrared")}
+    regdb = {of.system: of.scores for of in published.regdb(mode="-", shots=None, direction="visible->infrared")}
     assert len(regdb) == 11 and regdb["AlignGAN"] == {"rank1": 57.9, "mAP": 53.6}
     assert regdb["MSPAC-MeCen"] == {"rank1": 49.61, "rank10": 72.28, "rank20": 80.63, "mAP": 53.64}
-    assert published("regdb", mode="-", shots=None, direction="infrared->visible") == ()
-    assert published("llcm", mode="all", shots=1, direction="infrared->visible") == ()
+    assert published.regdb(mode="-", shots=None, direction="infrared->visible") == ()
+    assert named("llcm").published is None
 
 
 @pytest.mark.parametrize(

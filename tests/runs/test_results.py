@@ -31,7 +31,7 @@ def test_table_is_in_percent_and_marks_the_primary():
     plain, marked = lines[4], lines[5]
     assert "25.00 ± 5.00" in plain and "**" not in plain
     assert "**after_neck**" in marked and "**50.00 ± 5.00**" in marked and "**all**" in marked
-    assert "| chance | 1.00   | 3.00 |" in text
+    assert "| chance   | 1.00   | 3.00 |" in text
 
 
 def test_reranked_rows_are_explained_under_the_table():

@@ -14,7 +14,7 @@ from configs import sysu, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods, reproduce
 from jax_mspac.errors import UserError
-from jax_mspac.runs import results
+from jax_mspac.runs import config_file, results
 from jax_mspac.studies import TABLES, Row, Table, summary
 
 CHANNELS = 32  # of the last stage at width 4
@@ -68,7 +68,7 @@ def test_numbers_of_the_slides(name, reference_data):
 @pytest.mark.parametrize(("name", "row"), rows())
 def test_settings_are_fields_and_possible(name, row):
     config = reproduce.run_config(tiny_config(), row, seed=3)
-    flat = config_lib.differences(tiny_config(), config, ())
+    flat = config_file.differences(tiny_config(), config, ())
     # Nothing but what the row says, and the seed.
     system = methods.METHODS[row.settings.get("method", "mspac")]
     batch = {"batch.identities", "batch.visible", "batch.infrared"} if system.images else set()
@@ -162,7 +162,7 @@ def test_csv_reads_back(small_table):
 def test_recipes_are_those_of_the_configs():
     plain, strong = sysu.get_config(), sysu_strong.get_config()
     rows = {row.name: row.settings for row in TABLES["recipes"].rows}
-    changed = {line.split()[0].removeprefix("config.") for line in config_lib.differences(plain, strong, ())}
+    changed = {line.split()[0].removeprefix("config.") for line in config_file.differences(plain, strong, ())}
     assert changed == rows["plain"].keys() == rows["strong"].keys()
     for config, row in ((plain, rows["plain"]), (strong, rows["strong"])):
         assert {field: operator.attrgetter(field)(config) for field in row} == row

@@ -18,7 +18,7 @@ import jax_mspac
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
-from jax_mspac.evaluation.evaluator import Evaluator, compiled_embed
+from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.evaluate import evaluate_checkpoint
 from jax_mspac.runs.experiment import Experiment
@@ -83,7 +83,7 @@ def test_run_leaves_everything_behind(trained):
     assert rows[results["primary"]]["direction"] == config.eval.direction
     assert [line["step"] for line in metrics_of(workdir)] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in metrics_of(workdir) if "val/mAP" in line] == [3, 6]
-    assert config_lib.load(workdir / "config.json").to_dict() == config.to_dict()
+    assert config_file.load(workdir / "config.json").to_dict() == config.to_dict()
     assert "jax" in json.loads((workdir / "versions.json").read_text())
     assert list((workdir / "tensorboard").iterdir())
 
@@ -126,9 +126,9 @@ def test_loaded_model_embeds_what_evaluation_embeds(trained):
     config, workdir, results = trained
     model = jax_mspac.load(workdir)
     assert model.step == 6
-    test = Evaluator(Experiment(config).images("test"), config)
-    variables = parallel.replicate(model.variables)
-    features = test.embed(compiled_embed(methods.build(config, num_identities=1)), variables)[config.eval.feature]
+    experiment = Experiment.opened(workdir)
+    test = experiment.evaluator()
+    features = test.embed(experiment.embed(), parallel.replicate(model.variables))[config.eval.feature]
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     for number, modality in enumerate(("visible", "infrared")):
         positions = np.flatnonzero(test.image_set.modalities == number)
@@ -152,7 +152,7 @@ def test_wrong_input_to_a_loaded_model_is_named(trained, images, modality, messa
 
 
 def test_a_run_starts_from_the_backbone_of_another_that_saw_visible_images_alone(trained, tmp_path):
-    config = config_lib.load(trained[1] / config_lib.FILE)
+    config = config_file.load(trained[1] / config_file.FILE)
     first = {"batch.infrared": 0, "loss.mecen.weight": 0.0, "model.parts": (), "model.shared_from": 0}
     first |= {"eval.every": 0, "eval.baselines": False}
     source = config.copy_and_resolve_references()
@@ -249,7 +249,7 @@ def test_sysu_validation_chooses_the_checkpoint_and_the_table_is_of_the_test_spl
             ("indoor", 12, 6),
         }
 
-    val = Evaluator(Experiment(config).images("val"), config, split="val")
+    val = Experiment(config).evaluator("val")
     (protocol,) = val.protocols
     assert (protocol.name, protocol.mode, len(protocol.trials)) == ("seeded", "validation", 2)
     for trial in protocol.trials:

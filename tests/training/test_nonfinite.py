@@ -8,7 +8,7 @@ from helpers import small_runs
 
 from jax_mspac import methods
 from jax_mspac.errors import UserError
-from jax_mspac.methods.base import GRADIENT_NORM, State, System
+from jax_mspac.methods.base import State, System, Update
 from jax_mspac.training import loop
 from jax_mspac.training.nonfinite import STATE_IS_FINITE, Watch, guarded
 
@@ -74,7 +74,7 @@ def test_a_skipped_step_is_as_if_it_had_not_been(run):
 
     def update(state, batch):
         moved = State(state.step + 1, {"w": state.variables["w"] * batch}, {"count": state.training["count"] + 1})
-        return moved, {"loss": jnp.float32(1.0), "other": batch}
+        return Update(moved, {"loss": jnp.float32(1.0), "other": batch})
 
     for skip, batch, expected in ((True, 2.0, 2.0), (True, jnp.nan, 1.0), (True, jnp.inf, 1.0), (False, 2.0, 2.0)):
         after, metrics = jax.jit(guarded(update, skip=skip))(state, jnp.float32(batch))
@@ -86,25 +86,25 @@ def test_a_skipped_step_is_as_if_it_had_not_been(run):
 
 def test_where_the_norm_of_the_gradients_is_told_they_and_the_statistics_are_looked_at():
     def update(state, batch):
-        params = jax.tree.map(lambda w: w - batch["gradient"], state.variables["params"])
-        variables = {"params": params, "batch_stats": {"mean": batch["mean"]}}
-        norm = jnp.linalg.norm(batch["gradient"])
-        return State(state.step + 1, variables, {}), {"loss": jnp.float32(1.0), GRADIENT_NORM: norm}
+        params = jax.tree.map(lambda w: w - batch["gradient"], state.variables["net"]["params"])
+        variables = {"net": {"params": params, "batch_stats": {"mean": batch["mean"]}}}
+        norms = {"net": jnp.linalg.norm(batch["gradient"])}
+        return Update(State(state.step + 1, variables, {}), {"loss": jnp.float32(1.0)}, norms)
 
-    state = State(jnp.int32(0), {"params": {"w": jnp.ones(3)}, "batch_stats": {"mean": jnp.zeros(2)}}, {})
+    state = State(jnp.int32(0), {"net": {"params": {"w": jnp.ones(3)}, "batch_stats": {"mean": jnp.zeros(2)}}}, {})
     step = jax.jit(guarded(update, skip=True))
     for broken in ((), ("gradient",), ("mean",), ("gradient", "mean")):
         batch = {"gradient": jnp.ones(3), "mean": jnp.ones(2)}
         after, metrics = step(state, batch | {name: batch[name].at[1].set(jnp.nan) for name in broken})
         told = {name for name, value in metrics.items() if not np.isfinite(value)}
-        assert told == ({GRADIENT_NORM} if "gradient" in broken else set())
+        assert told == ({"gradient_norm"} if "gradient" in broken else set())
         assert float(metrics[STATE_IS_FINITE]) == ("mean" not in broken)
-        np.testing.assert_array_equal(after.variables["params"]["w"], np.full(3, 1.0 if broken else 0.0))
+        np.testing.assert_array_equal(after.variables["net"]["params"]["w"], np.full(3, 1.0 if broken else 0.0))
 
 
 def test_a_loss_that_is_not_finite_behind_a_finite_state_is_skipped_too():
     def update(state, batch):
-        return State(state.step + 1, state.variables, state.training), {"loss": jnp.float32(jnp.nan)}
+        return Update(State(state.step + 1, state.variables, state.training), {"loss": jnp.float32(jnp.nan)})
 
     state = State(jnp.int32(0), {"w": jnp.ones(3)}, {})
     after, metrics = jax.jit(guarded(update, skip=True))(state, None)
