@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jax_mspac.data.registry import named
-from jax_mspac.metrics.retrieval import BUDGET
+from jax_mspac.metrics.distances import BUDGET
 
 Row = Mapping[str, Any]
 

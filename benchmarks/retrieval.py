@@ -22,7 +22,8 @@ from helpers import plain_protocols as plain  # noqa: E402
 from benchmarks import reporting  # noqa: E402
 from jax_mspac.data import sysu_mm01  # noqa: E402
 from jax_mspac.data.sysu_mm01 import LISTS_FILE  # noqa: E402
-from jax_mspac.metrics.retrieval import METRICS, cosine_distances, evaluate_protocol  # noqa: E402
+from jax_mspac.metrics.distances import cosine_distances  # noqa: E402
+from jax_mspac.metrics.retrieval import METRICS, evaluate_protocol  # noqa: E402
 from jax_mspac.protocols import RetrievalProtocol, Trial  # noqa: E402
 
 TABLE_QUERIES, FEW = 3803, 10

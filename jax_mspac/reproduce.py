@@ -20,6 +20,7 @@ from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
 from jax_mspac.runs.logging import duration
 from jax_mspac.runtime import command
+from jax_mspac.runtime.files import write_whole
 from jax_mspac.studies import TABLES, Row, Table, summary
 
 _SECONDS_FILE = "seconds.json"
@@ -98,7 +99,7 @@ def reproduce(
         start = time.monotonic()
         series.train(run, workdir / name)
         seconds[name] = time.monotonic() - start
-        (workdir / _SECONDS_FILE).write_text(json.dumps(seconds, indent=2) + "\n")
+        write_whole(workdir / _SECONDS_FILE, json.dumps(seconds, indent=2) + "\n")
         _write(table, config, runs, configs, seconds, workdir)
     text = _write(table, config, runs, configs, seconds, workdir)
     print(f"\n{text}Written to {workdir}: table.md, table.csv, table.png", flush=True)
@@ -156,8 +157,8 @@ def _write(
         total = sum(seconds[f"{folder_name(row)}/seed_{seed}"] for row, seed in runs)
         notes.append(f"{len(runs)} runs took {total / 60:.0f} minutes.")
     text = summary.markdown(table, measured, notes)
-    (workdir / "table.md").write_text(text)
-    (workdir / "table.csv").write_text(summary.comma_separated(table, measured))
+    write_whole(workdir / "table.md", text)
+    write_whole(workdir / "table.csv", summary.comma_separated(table, measured))
     summary.bar_chart(table, measured, workdir / "table.png")
     return text
 

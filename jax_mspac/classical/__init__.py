@@ -3,11 +3,9 @@
 A descriptor has `extract(images)`, uint8 [n, H, W, 3] to float32 [n, D], and `dim(height, width)`, which is D. A metric
 has
 
-    fit(features, ids, cameras, modalities, *, dims, ...) -> Projection
-    DISTANCE = "euclidean" or "cosine", the distance that its projections are meant for
+    fit(features, ids, modalities, *, dims, ...) -> Projection
 
-with features float [N, D] and ids, cameras and modalities int [N]; a modality is a position in `modalities.MODALITIES`.
-`cameras` is there for learners that tell cameras apart; these take the modalities for the views.
+with features float [N, D], ids and modalities int [N]; a modality is a position in `modalities.MODALITIES`.
 `projections.project` applies what was learned.
 """
 

@@ -4,13 +4,10 @@ import numpy as np
 
 from jax_mspac.classical import projections
 
-DISTANCE = "cosine"
-
 
 def fit(
     features: np.ndarray,
     ids: np.ndarray,
-    cameras: np.ndarray,
     modalities: np.ndarray,
     *,
     dims: int,
@@ -27,7 +24,6 @@ def fit(
     Args:
       features: float [N, D].
       ids: int [N].
-      cameras: int [N], not used.
       modalities: int [N].
       dims: columns of the projection, by falling correlation. All weigh the same, so that more than tell persons apart
         do harm. At most one less than the identities seen in both modalities are not zero, as no more correlate.

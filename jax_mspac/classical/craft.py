@@ -11,14 +11,12 @@ import scipy.sparse
 
 from jax_mspac.classical import projections
 
-DISTANCE = "euclidean"
 _ROWS = 1024  # images whose distances to all others are in memory at once
 
 
 def fit(
     features: np.ndarray,
     ids: np.ndarray,
-    cameras: np.ndarray,
     modalities: np.ndarray,
     *,
     dims: int,
@@ -41,7 +39,6 @@ def fit(
     Args:
       features: float [N, D].
       ids: int [N].
-      cameras: int [N], not used.
       modalities: int [N].
       dims: columns of the projection.
       pca_dims: principal components that are augmented.

@@ -24,7 +24,6 @@ from scipy.special import expit
 
 from jax_mspac.classical import projections
 
-DISTANCE = "euclidean"
 FIRST_STEP = 256.0  # Steps are only ever halved.
 SMALLEST_STEP = 1e-12
 
@@ -32,7 +31,6 @@ SMALLEST_STEP = 1e-12
 def fit(
     features: np.ndarray,
     ids: np.ndarray,
-    cameras: np.ndarray,
     modalities: np.ndarray,
     *,
     dims: int,
@@ -48,7 +46,6 @@ def fit(
     Args:
       features: float [N, D].
       ids: int [N].
-      cameras: int [N], not used.
       modalities: int [N].
       dims: columns of the projection.
       pca_dims: principal components that M, V and T are learned on.

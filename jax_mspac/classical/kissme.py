@@ -4,13 +4,10 @@ import numpy as np
 
 from jax_mspac.classical import projections
 
-DISTANCE = "euclidean"
-
 
 def fit(
     features: np.ndarray,
     ids: np.ndarray,
-    cameras: np.ndarray,
     modalities: np.ndarray,
     *,
     dims: int,
@@ -27,7 +24,6 @@ def fit(
     Args:
       features: float [N, D].
       ids: int [N].
-      cameras: int [N], not used.
       modalities: int [N].
       dims: columns of the projection; eigenvectors of M by falling eigenvalue.
       pca_dims: principal components that M is learned on.

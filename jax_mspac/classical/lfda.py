@@ -6,13 +6,10 @@ from scipy.spatial import distance
 
 from jax_mspac.classical import projections
 
-DISTANCE = "euclidean"
-
 
 def fit(
     features: np.ndarray,
     ids: np.ndarray,
-    cameras: np.ndarray,
     modalities: np.ndarray,
     *,
     dims: int,
@@ -29,7 +26,6 @@ def fit(
     Args:
       features: float [N, D].
       ids: int [N].
-      cameras: int [N], not used.
       modalities: int [N].
       dims: columns of the projection.
       pca_dims: principal components that the scatters are taken on.

@@ -4,13 +4,10 @@ import numpy as np
 
 from jax_mspac.classical import projections
 
-DISTANCE = "euclidean"
-
 
 def fit(
     features: np.ndarray,
     ids: np.ndarray,
-    cameras: np.ndarray,
     modalities: np.ndarray,
     *,
     dims: int,
@@ -22,7 +19,6 @@ def fit(
     Args:
       features: float [N, D].
       ids: int [N].
-      cameras: int [N], not used.
       modalities: int [N].
       dims: columns of the projection.
       max_images: at most this many are fitted on, see `projections.subset`.

@@ -12,8 +12,9 @@ from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation import baselines
 from jax_mspac.methods.base import Method, Trained
+from jax_mspac.metrics.distances import Distances, cosine_distances
 from jax_mspac.metrics.reranking import POSTPROCESSING, reranked_distances
-from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
+from jax_mspac.metrics.retrieval import evaluate_protocol
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.protocols.base import DIRECTIONS, RetrievalProtocol
 from jax_mspac.runtime import distributed, parallel

@@ -28,8 +28,9 @@ import numpy as np
 
 from jax_mspac.data.data_set import DataSet
 from jax_mspac.errors import UserError
+from jax_mspac.metrics.distances import Distances, cosine_distances
 from jax_mspac.metrics.reranking import reranked_distances
-from jax_mspac.metrics.retrieval import Distances, cosine_distances, evaluate_protocol
+from jax_mspac.metrics.retrieval import evaluate_protocol
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.protocols.base import DIRECTIONS
 

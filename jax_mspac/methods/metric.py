@@ -41,11 +41,8 @@ class Metric:
         Raises:
           UserError: too few identities have images of both modalities, or the features are not finite.
         """
-        # The views of the learners are the modalities; cameras play no part.
-        cameras = np.zeros_like(ids)
-        return METRICS[self.learner].fit(
-            features, ids, cameras, modalities, dims=self.dims, max_images=len(ids), seed=self.seed
-        )
+        fit = METRICS[self.learner].fit
+        return fit(features, ids, modalities, dims=self.dims, max_images=len(ids), seed=self.seed)
 
 
 def is_fitted(projection: Projection) -> bool:

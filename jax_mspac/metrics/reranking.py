@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from jax_mspac.metrics.retrieval import Distances
+from jax_mspac.metrics.distances import Distances
 
 # Images whose neighbors are sorted at a time: bounds the memory beside the distances.
 BLOCK = 256

@@ -13,21 +13,16 @@ at the place of its nearest image.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jax_mspac.errors import UserError
+from jax_mspac.metrics.distances import Distances, blocks
 from jax_mspac.protocols.base import RankUnit, RetrievalProtocol
 
 RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in RANKS), "mAP", "mINP")
-# Pairs ranked, or numbers copied, at a time. A pair takes some 50 bytes: 0.2 GB, however large the gallery.
-BUDGET = 2**22
-
-# Distances of queries int [Q] and gallery images int [G], both positions in the test set: float [Q, G].
-Distances = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # First rank int [Q], average precision float64 [Q] and inverse negative penalty float64 [Q] of queries with a match.
 Scores = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -80,57 +75,11 @@ def evaluate(
     count, (query_codes, gallery_codes) = _codes(query_ids, gallery_ids)
     query_positions, gallery_positions = np.arange(query_ids.size), np.arange(gallery_ids.size)
     scores = []
-    for rows in _blocks(query_ids.size, width=gallery_ids.size):
+    for rows in blocks(query_ids.size, width=gallery_ids.size):
         pairs = None if excluded is None else excluded[rows]
         _, ranked = _rank(_checked(distances[rows], query_positions[rows], gallery_positions), gallery_codes, pairs)
         scores.append(_score(ranked, query_codes[rows], count, rank_unit))
     return _retrieval(scores, max_rank)
-
-
-def cosine_distances(features: np.ndarray, gallery_features: np.ndarray | None = None) -> Distances:
-    """One minus the cosine between features, for `evaluate_protocol`. Float32 features are not copied.
-
-    Args:
-      features: float [N, D] of the test set, of any length; a zero feature is at distance 1 of everything.
-      gallery_features: float [G, D], where the gallery has an array of its own; gallery positions then count in it.
-
-    Raises:
-      UserError: a feature is not finite.
-    """
-    features = np.asarray(features, np.float32)
-    lengths = _lengths(features)
-    if gallery_features is None:
-        gallery_features, gallery_lengths = features, lengths
-    else:
-        gallery_features = np.asarray(gallery_features, np.float32)
-        gallery_lengths = _lengths(gallery_features)
-
-    def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-        units = features[queries] / lengths[queries, None]
-        table = np.empty((queries.size, gallery.size), np.float32)
-        # A slice of the features is a view; other rows are copied, within the budget.
-        consecutive = np.all(np.diff(gallery) == 1)
-        for columns in _blocks(gallery.size, width=1 if consecutive else features.shape[1]):
-            rows = gallery[columns]
-            images = gallery_features[rows[0] : rows[-1] + 1] if consecutive else gallery_features[rows]
-            table[:, columns] = units @ images.T / gallery_lengths[rows]
-        return np.subtract(1, table, out=table)
-
-    return distances
-
-
-def _lengths(features: np.ndarray) -> np.ndarray:
-    """The Euclidean length of each feature, at least the smallest normal number: float32 [N]."""
-    limits = np.finfo(np.float32)
-    # In double precision the squares neither overflow nor vanish.
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
-    broken = np.flatnonzero(~(lengths <= limits.max))
-    if broken.size:
-        raise UserError(
-            f"features: {broken.size} of {len(features)} images have a feature that is not finite, the first at "
-            f"position {broken[0]}. The model has diverged: go back to an earlier checkpoint or lower the learning rate"
-        )
-    return np.maximum(lengths, limits.tiny).astype(np.float32)
 
 
 def evaluate_protocol(
@@ -202,7 +151,7 @@ def _evaluate_trials(
     members = [np.isin(union, gallery) for gallery in galleries]
     count, (codes,) = _codes(identities)
     scores: list[list[Scores]] = [[] for _ in galleries]
-    for rows in _blocks(queries.size, width=union.size):
+    for rows in blocks(queries.size, width=union.size):
         block = queries[rows]
         excluded = None
         if protocol.excluded is not None:
@@ -246,12 +195,6 @@ def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
     """Numbers the identities 0..count-1 over all arrays: (count, one int32 array for each)."""
     names, codes = np.unique(np.concatenate(ids), return_inverse=True)
     return len(names), np.split(codes.astype(np.int32), np.cumsum([len(array) for array in ids])[:-1])
-
-
-def _blocks(count: int, *, width: int) -> Iterator[slice]:
-    """Slices of `count` rows of `width` numbers, each within the budget or of one row."""
-    step = max(1, BUDGET // max(1, width))
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
 def _rank(

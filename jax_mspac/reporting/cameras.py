@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from jax_mspac.metrics.retrieval import Distances, evaluate
+from jax_mspac.metrics.distances import Distances
+from jax_mspac.metrics.retrieval import evaluate
 from jax_mspac.protocols.base import RetrievalProtocol, Trial
 
 

@@ -7,6 +7,8 @@ import pathlib
 import jinja2
 from markupsafe import Markup
 
+from jax_mspac.runtime.files import write_whole
+
 _FOLDER = pathlib.Path(__file__).parent
 
 
@@ -143,9 +145,7 @@ def write(page: Page, folder: pathlib.Path) -> pathlib.Path:
     for section in page.sections:
         for picture in pictures(section.blocks):
             (folder / f"{picture.name}.png").write_bytes(picture.png)
-    path, partial = folder / "index.html", folder / "index.html.partial"
-    partial.write_text(render(page), encoding="utf-8")
-    return partial.replace(path)
+    return write_whole(folder / "index.html", render(page))
 
 
 def pictures(blocks: tuple[Block, ...]) -> list[Picture]:

@@ -6,7 +6,7 @@ from jax_mspac.data import published, registry
 from jax_mspac.data.data_set import DataSet
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.images import read_rgb
-from jax_mspac.metrics.retrieval import cosine_distances
+from jax_mspac.metrics.distances import cosine_distances
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import cameras, curves, embedding_map, heatmaps, histograms, rankings, scores, style
 from jax_mspac.reporting.page import Block, Cell, Details, Picture, Ranking, Section, Table, Text

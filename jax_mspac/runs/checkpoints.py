@@ -5,11 +5,9 @@ A checkpoint has three parts: `variables`, which is all that embedding needs; `t
 parts together, and its files vouch for their own structure only: the record is what tells a flipped byte in an array.
 """
 
-import hashlib
-import json
+import dataclasses
 import os
 import pathlib
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -20,6 +18,8 @@ from orbax.checkpoint import v1 as ocp
 
 from jax_mspac.errors import UserError
 from jax_mspac.methods.base import State
+from jax_mspac.runs import integrity
+from jax_mspac.runs.integrity import DamagedCheckpoint
 from jax_mspac.runtime import distributed
 
 PyTree = Any
@@ -27,10 +27,6 @@ PyTree = Any
 FOLDER = "checkpoints"
 # What follows the step in the name of a checkpoint that was put aside.
 DAMAGED = ".damaged"
-
-
-class DamagedCheckpoint(UserError):
-    """A checkpoint does not hold what was saved."""
 
 
 class Checkpoints:
@@ -43,7 +39,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, *, keep: int = 2, read_only: bool = False):
-        self._keep = keep
+        policies = ocp.training.preservation_policies
         registry = ocp.handlers.local_registry()
         registry.add(ocp.handlers.JsonHandler, checkpointable_name="record")
         context = ocp.Context()
@@ -52,7 +48,7 @@ class Checkpoints:
             pathlib.Path(folder).absolute(),
             context=context,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=_Preservation(self._preserved),
+            preservation_policy=policies.AnyPreservationPolicy([policies.LatestN(keep), _Best(self)]),
             cleanup_tmp_directories=not read_only,
         )
         # By step, of those that can tell.
@@ -77,8 +73,12 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """The step with the best score (the later one of equals), or None if no checkpoint has a score."""
-        scored = [step for step in self.steps if step in self._scores]
-        return max(scored, key=lambda step: (self._scores[step], step)) if scored else None
+        return self.best_of(self.steps)
+
+    def best_of(self, steps: Sequence[int]) -> int | None:
+        """As `best`, of some steps."""
+        scored = [step for step in steps if step in self._scores]
+        return max(scored, key=lambda step: (self._scores[step], step), default=None)
 
     def save(self, state: State, *, score: float | None = None, evaluated: bool = True) -> None:
         """Starts to save the state under its step, in the place of one that is there.
@@ -99,10 +99,13 @@ class Checkpoints:
         # Host copies: several processes cannot save what each owns alone, and donation may not reach into a save.
         host = jax.device_get(state)
         parts = {"variables": host.variables, "training": {"step": host.step, "training": host.training}}
-        record = {"arrays": _describe(parts), "score": score, "evaluated": evaluated}
+        record = {"arrays": integrity.describe(parts), "score": score, "evaluated": evaluated}
         self._remember(int(host.step), record)
         self._checkpointer.save_checkpointables_async(
-            int(host.step), {**parts, "record": _sealed(record)}, force=True, overwrite=int(host.step) in self.steps
+            int(host.step),
+            {**parts, "record": integrity.sealed(record)},
+            force=True,
+            overwrite=int(host.step) in self.steps,
         )
 
     def wait(self) -> None:
@@ -224,7 +227,7 @@ class Checkpoints:
         arrays = self._record(step)["arrays"]
         saved = {name: shape for name, (shape, _) in arrays.items() if name.partition("/")[0] in like}
         # Orbax fits arrays of another shape in silently.
-        differing = _differences(saved, {name: _shape(leaf) for name, leaf in _leaves(like)})
+        differing = integrity.differences(saved, integrity.shapes(like))
         if differing:
             raise UserError(
                 f"the checkpoint of step {step} in {self._checkpointer.directory} is of another model "
@@ -233,7 +236,7 @@ class Checkpoints:
         abstract = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), dict(like))
         # One after the other: where several fail at once, Orbax leaves tasks behind that complain later.
         parts = {name: self._read(step, name, part) for name, part in abstract.items()}
-        wrong = [name for name, leaf in _leaves(parts) if _checksum(leaf) != arrays[name][1]]
+        wrong = integrity.altered(parts, arrays)
         if wrong:
             raise self._damaged(step, f"the checksum of {wrong[0]} does not fit ({len(wrong)} of {len(saved)} arrays)")
         return parts
@@ -241,12 +244,9 @@ class Checkpoints:
     def _record(self, step: int) -> dict[str, Any]:
         sealed = self._read(step, "record", None)
         try:
-            text, digest = sealed["text"], sealed["sha256"]
-        except (KeyError, TypeError):
-            raise self._damaged(step, "it has no record of what was saved") from None
-        if hashlib.sha256(text.encode()).hexdigest() != digest:
-            raise self._damaged(step, "the checksum of its record does not fit")
-        return json.loads(text)
+            return integrity.opened(sealed)
+        except ValueError as error:
+            raise self._damaged(step, str(error)) from None
 
     def _read(self, step: int, name: str, abstract: PyTree) -> PyTree:
         try:
@@ -263,48 +263,18 @@ class Checkpoints:
         if record["score"] is not None:
             self._scores[step] = record["score"]
 
-    def _preserved(self, steps: Sequence[int]) -> list[bool]:
-        scored = [step for step in steps if step in self._scores]
-        best = max(scored, key=lambda step: (self._scores[step], step), default=None)
-        return [step in steps[-self._keep :] or step == best for step in steps]
 
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    """Preserves the best checkpoint.
 
-class _Preservation:
-    """Orbax's form of a function from the steps that there are, ascending, to whether each is kept."""
+    Orbax's own policy reads scores from files, and one damaged file of these would keep all checkpoints from being
+    opened; ours lie in the sealed records.
+    """
 
-    def __init__(self, preserved: Callable[[Sequence[int]], list[bool]]):
-        self._preserved = preserved
+    checkpoints: Checkpoints
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        return self._preserved([checkpoint.step for checkpoint in checkpoints])
-
-
-def _sealed(record: Mapping[str, Any]) -> dict[str, str]:
-    text = json.dumps(record)
-    return {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def _describe(parts: PyTree) -> dict[str, tuple[str, int]]:
-    """Name of each array -> its type and shape, and its checksum."""
-    return {name: (_shape(leaf), _checksum(leaf)) for name, leaf in _leaves(parts)}
-
-
-def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves]
-
-
-def _shape(leaf: Any) -> str:
-    return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
-
-def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
-
-
-def _differences(saved: dict[str, str], expected: dict[str, str], shown: int = 10) -> list[str]:
-    names = [name for name in sorted(saved.keys() | expected.keys()) if saved.get(name) != expected.get(name)]
-    lines = [
-        f"  {name}: saved {saved.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}" for name in names
-    ]
-    return lines[:shown] + ([f"  and {len(lines) - shown} more"] if len(lines) > shown else [])
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        best = self.checkpoints.best_of(steps)
+        return [step == best for step in steps]

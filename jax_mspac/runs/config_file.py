@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from jax_mspac.config import default_config
 from jax_mspac.errors import UserError
+from jax_mspac.runtime.files import write_whole
 
 # Name of the resolved config in the workdir.
 FILE = "config.json"
@@ -26,11 +27,8 @@ MAY_CHANGE = (
 
 
 def save(config: ConfigDict, path: str | os.PathLike) -> None:
-    """Writes the resolved config as JSON, whole or not at all."""
-    partial = f"{os.fspath(path)}.partial"
-    with open(partial, "w") as file:
-        file.write(config.to_json(indent=2, sort_keys=True))
-    os.replace(partial, path)
+    """Writes the resolved config as JSON."""
+    write_whole(path, config.to_json(indent=2, sort_keys=True))
 
 
 def load(path: str | os.PathLike) -> ConfigDict:

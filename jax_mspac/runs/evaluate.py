@@ -12,6 +12,7 @@ from jax_mspac.evaluation.evaluator import Embed, Evaluator
 from jax_mspac.runs import results
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import distributed, parallel
+from jax_mspac.runtime.files import write_whole
 
 BASELINES_FILE = "baselines.json"
 
@@ -79,10 +80,8 @@ def measure_baselines(
     """
     baselines = test.baselines() | {name: test.baseline(values) for name, values in (features or {}).items()}
     if distributed.is_main():
-        path = workdir / BASELINES_FILE
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps({"of": test.fingerprint, "baselines": baselines}, indent=2) + "\n")
-        partial.replace(path)
+        measured = {"of": test.fingerprint, "baselines": baselines}
+        write_whole(workdir / BASELINES_FILE, json.dumps(measured, indent=2) + "\n")
     text = ", ".join(f"{name} {100 * s['rank1']:.1f} / {100 * s['mAP']:.1f}" for name, s in baselines.items())
     print(f"baselines on the test split (rank-1 / mAP, percent): {text}", flush=True)
     return baselines

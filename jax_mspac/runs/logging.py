@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from types import TracebackType
 
+from jax_mspac.runtime.files import write_whole
+
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
@@ -49,9 +51,7 @@ class MetricsLog:
         # It imports TensorFlow where there is one, which takes seconds.
         from tensorboard.summary import Writer
 
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        os.replace(partial, path)
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
         folder = pathlib.Path(workdir) / TENSORBOARD_FOLDER
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jax_mspac.runtime.files import write_whole
+
 JSON_FILE, MARKDOWN_FILE = "results.json", "results.md"
 # As in the JSON -> as a reader sees it.
 SCORE_NAMES = {
@@ -59,9 +61,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def write(results: Mapping[str, Any], workdir: str | os.PathLike) -> None:
     """Writes results.json and results.md into the workdir, each whole or not at all."""
     for name, text in ((JSON_FILE, json.dumps(results, indent=2) + "\n"), (MARKDOWN_FILE, markdown(results))):
-        partial = pathlib.Path(workdir) / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(pathlib.Path(workdir) / name)
+        write_whole(pathlib.Path(workdir) / name, text)
 
 
 def _cells(row: Row) -> list[str]:

@@ -19,6 +19,7 @@ from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runtime import distributed
+from jax_mspac.runtime.files import write_whole
 
 LOCK_FILE = "run.lock"
 VERSIONS_FILE = "versions.json"
@@ -62,7 +63,7 @@ def opened(config: ConfigDict, workdir: str | os.PathLike) -> Iterator[pathlib.P
         _check_settings(config, workdir)
         if distributed.is_main():
             config_file.save(config, workdir / config_file.FILE)
-            (workdir / VERSIONS_FILE).write_text(json.dumps(_versions(), indent=2) + "\n")
+            write_whole(workdir / VERSIONS_FILE, json.dumps(_versions(), indent=2) + "\n")
         yield workdir
 
 

@@ -124,7 +124,7 @@ def test_hcml_stops_by_its_tolerance():
 
 def test_hcml_projects_by_the_factor_of_its_metric():
     data = persons()
-    features, _, _, modalities = data
+    features, _, modalities = data
     sample = sample_of(data)
     problem, unit = hcml.pose(sample, intra=0.2)
     metric, maps, _ = hcml.optimize(problem, iterations=300, tolerance=1e-6)

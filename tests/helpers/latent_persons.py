@@ -3,11 +3,11 @@
 import numpy as np
 from scipy.spatial import distance
 
-from jax_mspac.classical import METRICS, projections
+from jax_mspac.classical import projections
 
 
 def persons(identities=8, images=3, dim=6, *, seed=0, noise=0.5):
-    """Latent persons, seen through a different linear map in each modality: features, ids, cameras, modalities.
+    """Latent persons, seen through a different linear map in each modality: features, ids, modalities.
 
     The number of images varies, and the last identity is seen in the visible only.
     """
@@ -21,11 +21,11 @@ def persons(identities=8, images=3, dim=6, *, seed=0, noise=0.5):
     clean = np.einsum("nl,nld->nd", latent[ids], maps[modalities])
     features = clean + noise * rng.standard_normal(clean.shape) + 2 * modalities[:, None]
     order = rng.permutation(len(ids))
-    return features[order], 10 * ids[order] + 3, np.ones(len(ids), int), modalities[order]
+    return features[order], 10 * ids[order] + 3, modalities[order]
 
 
 def sample_of(data, **options):
-    features, ids, _, modalities = data
+    features, ids, modalities = data
     return projections.reduce(features, ids, modalities, **({"pca_dims": 99, "max_images": 10**6, "seed": 0} | options))
 
 
@@ -38,4 +38,4 @@ def pairs_of(ids, modalities):
 def distances_after(name, projection, features, modalities):
     """Distances of infrared to visible images after a projection."""
     projected = [projections.project(projection, features[modalities == index], index) for index in (1, 0)]
-    return distance.cdist(*projected, METRICS[name].DISTANCE)
+    return distance.cdist(*projected, "cosine" if name == "cca" else "euclidean")

@@ -56,7 +56,7 @@ def test_a_handcrafted_system_is_its_descriptor_and_its_metric(handcrafted_run):
     train_set, images = images_of(handcrafted_run, "train")
     ids, modalities = train_set.identities, train_set.modalities
     projection = METRICS["lfda"].fit(
-        FEATURES["hog"].extract(images), ids, train_set.cameras, modalities, dims=5, max_images=len(ids), seed=0
+        FEATURES["hog"].extract(images), ids, modalities, dims=5, max_images=len(ids), seed=0
     )
     test_set, images = images_of(handcrafted_run, "test")
     model = jax_mspac.load(handcrafted_run)
@@ -103,9 +103,7 @@ def test_tone_with_a_metric_is_tone_and_the_metric(folder):
     for number, (source, _) in lengthened.items():
         features[train_set.modalities == number] = source
     ids, modalities = train_set.identities, train_set.modalities
-    projection = METRICS["hcml"].fit(
-        features, ids, train_set.cameras, modalities, dims=5, max_images=len(ids), seed=config.seed
-    )
+    projection = METRICS["hcml"].fit(features, ids, modalities, dims=5, max_images=len(ids), seed=config.seed)
     for number, (source, projected) in lengthened.items():
         np.testing.assert_allclose(projected, project(projection, source, number), rtol=2e-2, atol=2e-3)
 

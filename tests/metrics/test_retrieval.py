@@ -6,7 +6,7 @@ from helpers.plain_protocols import transcription
 from helpers.sets import PROTOCOLS
 
 from jax_mspac.errors import UserError
-from jax_mspac.metrics import cosine_distances, evaluate, evaluate_protocol, retrieval
+from jax_mspac.metrics import cosine_distances, evaluate, evaluate_protocol
 from jax_mspac.protocols import RetrievalProtocol, Trial
 from jax_mspac.protocols.base import same_identity_and_camera
 from jax_mspac.protocols.sysu_mm01 import same_place
@@ -150,7 +150,7 @@ def test_blocks_follow_the_budget_and_change_no_figure(monkeypatch):
 
     def outcome(budget):
         sizes = []
-        monkeypatch.setattr(retrieval, "BUDGET", budget)
+        monkeypatch.setattr("jax_mspac.metrics.distances.BUDGET", budget)
         cosine = cosine_distances(features)
 
         def distances(queries, gallery):

@@ -11,7 +11,8 @@ from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.data import image_set, published
 from jax_mspac.data.registry import named
-from jax_mspac.metrics.retrieval import cosine_distances, evaluate, evaluate_protocol
+from jax_mspac.metrics.distances import cosine_distances
+from jax_mspac.metrics.retrieval import evaluate, evaluate_protocol
 from jax_mspac.protocols import folder
 from jax_mspac.protocols.base import RetrievalProtocol, Trial, same_identity_and_camera
 from jax_mspac.reporting import (
