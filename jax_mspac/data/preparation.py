@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jax_mspac.data import image_set
+from jax_mspac.data import image_set, listing
 from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
@@ -54,6 +54,8 @@ class _Images(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         found = self.builder_config.found
         found.check(found)
+        if found.problems:
+            raise listing.report(f"{found.description} cannot be prepared", found.problems)
         return {split: self._generate_examples(images) for split, images in found.splits.items()}
 
     def _generate_examples(self, images: Sequence[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
