@@ -1,1 +1,6 @@
-"""Convolution, pooling and maximum in the form that is fast and safe on each platform."""
+"""Convolution, pooling and maximum in the form that is fast and safe on each platform.
+
+The form is chosen for the platform that a program is lowered for. "native" switches the choice off.
+"""
+
+KERNELS = ("auto", "native")

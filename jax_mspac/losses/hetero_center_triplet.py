@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_mspac.kernels.convolution import largest
+from jax_mspac.kernels.maximum import largest
 from jax_mspac.losses import centers, distances
 from jax_mspac.losses.base import Examples, Loss
 from jax_mspac.settings import NOT_NEGATIVE, setting

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac.kernels.convolution import largest
+from jax_mspac.kernels.maximum import largest
 from jax_mspac.models.layers import Conv
 from jax_mspac.settings import Expected, check, one_of, setting
 
@@ -44,7 +44,8 @@ class PartAttention(nn.Module):
         channel = nn.sigmoid(nn.Dense(x.shape[-1], name="channel")(pooled))
         gated = x * channel[:, None, None, :].astype(x.dtype)
         pooled = [jnp.mean(gated, axis=-1, keepdims=True, dtype=jnp.float32), largest(gated, axis=-1)[..., None]]
-        conv = Conv(1, self.kernel_size, padding=self.kernel_size // 2, name="spatial")
+        # Of two channels no other form pays.
+        conv = Conv(1, self.kernel_size, padding=self.kernel_size // 2, kernels="native", name="spatial")
         spatial = nn.sigmoid(conv(jnp.concatenate(pooled, axis=-1)))
         self.sow("intermediates", "channel_gate", channel)
         self.sow("intermediates", "spatial_gate", spatial[..., 0])

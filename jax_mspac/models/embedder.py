@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jax_mspac.kernels import KERNELS
 from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import BatchNorm
@@ -50,6 +51,7 @@ class Embedder(nn.Module):
     pooling: str = setting("average", one_of(POOLINGS))
     embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
+    kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms of some operations on CPUs; native: XLA's")
     stripes: int = 0
     axis_name: str | None = None
 
@@ -96,6 +98,7 @@ class Embedder(nn.Module):
             nonlocal_blocks=self.nonlocal_blocks,
             dtype=jnp.dtype(self.dtype),
             axis_name=self.axis_name,
+            kernels=self.kernels,
             name="backbone",
         )(images, train=train)
         x = CascadedPartAttention(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jax_mspac.kernels import convolution
+from jax_mspac.kernels.convolution import conv
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5
 
@@ -24,6 +24,7 @@ class Conv(nn.Module):
       strides: step in both directions.
       padding: zeros on every side.
       dtype: dtype of the computation; the kernel is a float32 parameter.
+      kernels: see `kernels.convolution.conv`.
     """
 
     features: int
@@ -31,14 +32,14 @@ class Conv(nn.Module):
     strides: int = 1
     padding: int = 0
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", he_normal, shape, jnp.float32)
-        return convolution.conv(
-            x.astype(self.dtype), kernel.astype(self.dtype), strides=self.strides, padding=self.padding
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        return conv(x, kernel, strides=self.strides, padding=self.padding, kernels=self.kernels)
 
 
 class BatchNorm(nn.Module):

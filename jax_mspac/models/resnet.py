@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jax_mspac.errors import UserError
-from jax_mspac.kernels import convolution
+from jax_mspac.kernels.pooling import max_pool
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.nonlocal_block import NonLocalBlock
@@ -77,6 +77,7 @@ class Stages(nn.Module):
       nonlocal_blocks: see `ResNet`.
       dtype: dtype of the computation.
       axis_name: see `BatchNorm`.
+      kernels: see `kernels.convolution.conv`.
     """
 
     architecture: str
@@ -86,16 +87,18 @@ class Stages(nn.Module):
     nonlocal_blocks: bool
     dtype: Any
     axis_name: str | None
+    kernels: str
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         block, depths = ARCHITECTURES[self.architecture]
-        conv = functools.partial(Conv, dtype=self.dtype)
+        conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
         for stage in self.stages:
             if stage == 0:
                 x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
-                x = convolution.max_pool(nn.relu(norm(name="bn1")(x)), window=3, stride=2, padding=1)
+                x = nn.relu(norm(name="bn1")(x))
+                x = max_pool(x, window=3, stride=2, padding=1, kernels=self.kernels)
                 continue
             strides, depth = (1, 2, 2, self.last_stride)[stage - 1], depths[stage - 1]
             for i in range(depth):
@@ -129,6 +132,7 @@ class ResNet(nn.Module):
         these are the last 2 and 3 blocks, as in AGW; ResNet-34 has as many, ResNet-18 one in each layer.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
+      kernels: see `kernels.convolution.conv`.
     """
 
     architecture: str = "resnet50"
@@ -138,6 +142,7 @@ class ResNet(nn.Module):
     nonlocal_blocks: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
@@ -165,6 +170,7 @@ class ResNet(nn.Module):
             nonlocal_blocks=self.nonlocal_blocks,
             dtype=self.dtype,
             axis_name=self.axis_name,
+            kernels=self.kernels,
         )
         own, shared = tuple(range(self.shared_from)), tuple(range(self.shared_from, NUM_STAGES))
         maps = [stages(stages=own, name=m)(images[m], train=train) for m in given]
