@@ -49,6 +49,7 @@ def test_every_system_is_here_and_in_the_table():
     assert [row.settings for row in TABLES["comparison"].rows] == [{"method": name} for name in methods.METHODS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"mspac"}))
 def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, monkeypatch):
     # Half as deep, for the sake of compilation: a block in each stage.
