@@ -25,13 +25,14 @@ LOCK_FILE = "run.lock"
 VERSIONS_FILE = "versions.json"
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow-datasets", "numpy")
+_OTHER_WORKDIR = ", or name another --workdir"
 # What the system says of a disk -> what the user can do.
 _MENDS = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some of your quota",
-    errno.EROFS: "mount it writable, or name another --workdir",
-    errno.EACCES: "change its access rights, or name another --workdir",
-    errno.EPERM: "change its access rights, or name another --workdir",
+    errno.EROFS: f"mount it writable{_OTHER_WORKDIR}",
+    errno.EACCES: f"change its access rights{_OTHER_WORKDIR}",
+    errno.EPERM: f"change its access rights{_OTHER_WORKDIR}",
     errno.ENOTDIR: "name another --workdir",
     errno.EIO: "check the disk",
     errno.ESTALE: "mount it again",
@@ -93,13 +94,21 @@ def _held(workdir: pathlib.Path, file: IO[str]) -> str:
 
 @contextlib.contextmanager
 def explained(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what the disk refuses, by way of whatever library, into an error that names the folder and the mend."""
+    """Turns what the disk refuses, by way of whatever library, into an error that names the place and the mend.
+
+    The place is the folder, unless the system names a path elsewhere, such as a source of data.
+    """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        messages = [str(cause) for cause in _causes(error)]
+        causes = list(_causes(error))
+        messages = [str(cause) for cause in causes]
+        for cause in causes:
+            if isinstance(cause, OSError) and cause.errno in _MENDS and _is_elsewhere(cause.filename, workdir):
+                mend = _MENDS[cause.errno].removesuffix(_OTHER_WORKDIR)
+                raise UserError(f"{cause.filename}: {os.strerror(cause.errno)}; {mend}") from error
         for number, mend in _MENDS.items():
             reason = os.strerror(number)
             if found := [message for message in messages if reason in message]:
@@ -108,6 +117,14 @@ def explained(workdir: pathlib.Path) -> Iterator[None]:
                     "whole: the same command then goes on from the last checkpoint"
                 ) from error
         raise
+
+
+def _is_elsewhere(path: object, workdir: pathlib.Path) -> bool:
+    """Whether a path is neither in the folder nor on the way to it."""
+    if not isinstance(path, str):
+        return False
+    place, folder = pathlib.Path(path).absolute(), workdir.absolute()
+    return not place.is_relative_to(folder) and not folder.is_relative_to(place)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
