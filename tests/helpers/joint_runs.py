@@ -91,9 +91,9 @@ def _work(fields, workdir, output, devices, joining, mode):
     command.quiet_libraries()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
-    config = config_lib.default_config()
-    with config.unlocked():
-        config.update(config_file._tuples(json.loads(fields)))
+    fields = config_file._tuples(json.loads(fields))
+    config = config_lib.default_config(fields["data"]["name"])
+    config.update(fields)
     # Runs with as many devices compile once.
     jax.config.update("jax_compilation_cache_dir", f"{config.data.data_dir}-xla-{devices}")
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
