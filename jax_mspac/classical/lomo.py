@@ -13,6 +13,7 @@ between a photograph and an infrared image, whose three channels are equal, ther
 import numpy as np
 
 from jax_mspac.errors import UserError
+from jax_mspac.modalities import LUMA
 
 STEP = 5  # A block is 2 x 2 cells of STEP x STEP pixels, so that sliding blocks share the cells' histograms.
 SCALES = 3
@@ -107,7 +108,7 @@ def _describe(images: np.ndarray) -> np.ndarray:
     kinds: list[list[np.ndarray]] = [[] for _ in range(1 + len(SILTP_RADII))]
     for scale in range(SCALES):
         image = _halve(image) if scale else image
-        gray = 0.299 * image[..., 0] + 0.587 * image[..., 1] + 0.114 * image[..., 2]
+        gray = sum(weight * image[..., channel] for channel, weight in enumerate(LUMA))
         histograms = [row_maxima(color_codes(image), COLORS)]
         histograms += [row_maxima(siltp_codes(gray, radius), PATTERNS) for radius in SILTP_RADII]
         for kind, histogram in zip(kinds, histograms, strict=True):

@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_mspac.modalities import MODALITIES, VISIBLE
+from jax_mspac.modalities import LUMA, MODALITIES, VISIBLE
 from jax_mspac.settings import PROBABILITY, Expected, at_least, check, setting
 
-# Statistics of the ImageNet training images, on the scale of uint8, and the luma weights of ITU-R BT.601.
+# Statistics of the ImageNet training images, on the scale of uint8.
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
 STD = 255.0 * np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
-LUMA = np.array([0.299, 0.587, 0.114], np.float32).reshape(1, 3)
 
 _AREAS = Expected("0 < smallest <= largest <= 1", lambda areas: 0 < areas[0] <= areas[1] <= 1)
 _ASPECTS = Expected("0 < smallest <= largest", lambda aspects: 0 < aspects[0] <= aspects[1] < np.inf)
@@ -146,7 +145,7 @@ def _mix_channels(images: jax.Array, draws: jax.Array, augmentation: Augmentatio
     exchange = draws[:, 0] < augmentation.channel_exchange
     gray = draws[:, 1] < augmentation.random_gray
     one_channel = jax.nn.one_hot(_integers(draws[:, 2], 3), 3)
-    weights = jnp.where(exchange[:, None], one_channel, LUMA)
+    weights = jnp.where(exchange[:, None], one_channel, jnp.array([LUMA]))
     images = images.astype(jnp.float32)
     mixed = sum(images[..., c : c + 1] * _per_image(weights[:, c]) for c in range(3))
     return jnp.where(_per_image(exchange | gray), mixed, images)

@@ -17,6 +17,7 @@ from jax_mspac.methods.players import Networks, Outcome, Player, initial, play
 from jax_mspac.modalities import MODALITIES, VISIBLE
 from jax_mspac.models import pretrained
 from jax_mspac.models.attention import CascadedPartAttention
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 from jax_mspac.runtime import parallel
@@ -122,7 +123,8 @@ class Learned:
         return initial(self.players, {"embedder": embedder}, {"heads": heads})
 
     def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
-        embedder = pretrained.load_into(state.variables["embedder"], tensors, source=source)
+        names = BACKBONES[self.embedder.backbone].torch_names
+        embedder = pretrained.load_into(state.variables["embedder"], tensors, names, source=source)
         return state.replace(variables={**state.variables, "embedder": embedder})
 
     def update(self, state: State, batch: Batch) -> Update:

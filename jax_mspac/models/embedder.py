@@ -3,20 +3,24 @@
 import itertools
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jax_mspac.kernels import KERNELS
+from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
-from jax_mspac.models.resnet import ARCHITECTURES, NUM_STAGES, ResNet
-from jax_mspac.settings import Problem, SettingsError, at_least, check, one_of, setting, within
+from jax_mspac.settings import Problem, SettingsError, at_least, defaults, one_of, problems, setting
 
 POOLINGS = ("average", "gem")
+# What goes to the backbone, as far as it takes it.
+_OF_BACKBONE = ("width", "last_stride", "shared_from", "nonlocal_blocks", "dtype", "axis_name", "kernels")
 
 
 def flatten_parts(features: jax.Array) -> jax.Array:
@@ -39,10 +43,10 @@ class Embedder(nn.Module):
       axis_name: mapped axis for synchronized batch normalization while training.
     """
 
-    backbone: str = setting("resnet18", one_of(ARCHITECTURES))
-    width: int = setting(64, at_least(1), "channels of the first stage; 64 is the published size")
-    last_stride: int = setting(1, one_of((1, 2)), "of layer 4")
-    shared_from: int = setting(1, within(0, NUM_STAGES), "0: all layers shared ... 1: own stems ... 5: two networks")
+    backbone: str = setting("resnet18", one_of(BACKBONES))
+    width: int = setting(64, None, "channels of the first stage; 64 is the published size")
+    last_stride: int = setting(1, None, "of layer 4")
+    shared_from: int = setting(1, None, "0: all layers shared ... 1: own stems ... 5: two networks")
     nonlocal_blocks: bool = setting(False, None, "AGW's, behind the second half of layers 2 and 3")
     input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
@@ -57,14 +61,30 @@ class Embedder(nn.Module):
 
     def __post_init__(self):
         super().__post_init__()
-        check(self)
+        if found := problems(self) + self._problems_of_backbone():
+            raise SettingsError(found)
+
+    def _problems_of_backbone(self) -> list[Problem]:
+        if self.backbone not in BACKBONES:
+            return []
+        found = []
+        for name, default in defaults(Embedder).items():
+            value = getattr(self, name)
+            if name in _OF_BACKBONE and value != default and not BACKBONES[self.backbone].takes(name):
+                found.append(Problem(name, value, f"{default!r}, because {self.backbone} has no such setting"))
+        try:
+            _backbone(self, parent=None)
+        except SettingsError as error:
+            found += error.problems
+        return found
 
     def misfits(self, height: int) -> list[Problem]:
         """Settings that do not fit each other, or images of this height in pixels."""
         found = []
         if self.input_form == "zero_padding" and self.shared_from != 0:
             found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
-        stride, counts = 16 * self.last_stride, {"parts": self.parts, "stripes": (self.stripes or 1,)}
+        stride = BACKBONES[self.backbone].stride(_backbone(self, parent=None))
+        counts = {"parts": self.parts, "stripes": (self.stripes or 1,)}
         rows, step = -(-height // stride), stride * math.lcm(*itertools.chain(*counts.values()))
         work = " or ".join(str(value) for value in (height // step * step, height // step * step + step) if value)
         fits = f"what divides the {rows} rows that images of height {height} leave; heights that work: {work}"
@@ -85,22 +105,14 @@ class Embedder(nn.Module):
         Raises:
           SettingsError: the settings do not fit each other or the images.
         """
+        if not 0 < len(images) == len(images.keys() & set(MODALITIES)) >= (2 if self.is_initializing() else 1):
+            raise ValueError(f"images of {list(images)}: expected {list(MODALITIES)}, or one of them after init")
         if misfits := [problem for x in images.values() for problem in self.misfits(x.shape[1])]:
             raise SettingsError(dict.fromkeys(misfits))
         if self.input_form == "zero_padding":
             images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
         num_parts = self.stripes or 1
-        x = ResNet(
-            architecture=self.backbone,
-            width=self.width,
-            last_stride=self.last_stride,
-            shared_from=self.shared_from,
-            nonlocal_blocks=self.nonlocal_blocks,
-            dtype=jnp.dtype(self.dtype),
-            axis_name=self.axis_name,
-            kernels=self.kernels,
-            name="backbone",
-        )(images, train=train)
+        x = _backbone(self, name="backbone")(images, train=train)
         x = CascadedPartAttention(
             parts=self.parts, form=self.attention_form, kernel_size=self.attention_kernel, name="attention"
         )(x)
@@ -114,3 +126,8 @@ class Embedder(nn.Module):
         neck = BatchNorm(train=train, axis_name=self.axis_name, use_bias=False, use_fast_variance=False, name="neck")
         normalized = neck(flatten_parts(features)).reshape(features.shape)
         return {"before_neck": features, "after_neck": normalized}
+
+
+def _backbone(embedder: Embedder, **more: Any) -> nn.Module:
+    settings = {name: getattr(embedder, name) for name in _OF_BACKBONE}
+    return BACKBONES[embedder.backbone].build(settings, **more)

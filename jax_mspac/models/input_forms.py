@@ -2,13 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jax_mspac.modalities import VISIBLE
+from jax_mspac.modalities import LUMA, VISIBLE
 
 INPUT_FORMS = ("rgb", "zero_padding")
-# The luma weights of ITU-R BT.601.
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def zero_padded(images: jax.Array, *, modality: str) -> jax.Array:
@@ -24,6 +21,6 @@ def zero_padded(images: jax.Array, *, modality: str) -> jax.Array:
     Returns:
       [n, H, W, 2] in the dtype of the images.
     """
-    gray = sum(weight * images[..., c] for c, weight in enumerate(LUMA.tolist()))
+    gray = sum(weight * images[..., c] for c, weight in enumerate(LUMA))
     zero = jnp.zeros_like(gray)
     return jnp.stack([gray, zero] if modality == VISIBLE else [zero, gray], axis=-1)

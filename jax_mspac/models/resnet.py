@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac.errors import UserError
 from jax_mspac.kernels.pooling import max_pool
-from jax_mspac.modalities import MODALITIES
+from jax_mspac.models.backbone import Backbone, streams
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.nonlocal_block import NonLocalBlock
+from jax_mspac.models.pretrained import Row, TorchNames
+from jax_mspac.settings import at_least, check, one_of, setting, within
 
 NUM_STAGES = 5  # the stem and layers 1 to 4
 
@@ -59,18 +60,12 @@ class Bottleneck(nn.Module):
         return nn.relu(x + y)
 
 
-ARCHITECTURES = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-}
-
-
 class Stages(nn.Module):
     """Consecutive stages of a ResNet: 0 is the stem (conv1, bn1, relu, max-pool), k is layer k of k = 1..4.
 
     Attributes:
-      architecture: key of ARCHITECTURES.
+      block: class of a residual block.
+      depths: how many blocks layers 1 to 4 have.
       stages: which stages, in order; none is the identity.
       width: channels of the stem.
       last_stride: stride of layer 4.
@@ -80,7 +75,8 @@ class Stages(nn.Module):
       kernels: see `kernels.convolution.conv`.
     """
 
-    architecture: str
+    block: type[nn.Module]
+    depths: tuple[int, ...]
     stages: tuple[int, ...]
     width: int
     last_stride: int
@@ -91,7 +87,6 @@ class Stages(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        block, depths = ARCHITECTURES[self.architecture]
         conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
         for stage in self.stages:
@@ -100,9 +95,9 @@ class Stages(nn.Module):
                 x = nn.relu(norm(name="bn1")(x))
                 x = max_pool(x, window=3, stride=2, padding=1, kernels=self.kernels)
                 continue
-            strides, depth = (1, 2, 2, self.last_stride)[stage - 1], depths[stage - 1]
+            strides, depth = (1, 2, 2, self.last_stride)[stage - 1], self.depths[stage - 1]
             for i in range(depth):
-                x = block(
+                x = self.block(
                     features=self.width * 2 ** (stage - 1),
                     strides=strides if i == 0 else 1,
                     conv=conv,
@@ -123,7 +118,7 @@ class ResNet(nn.Module):
     modalities pass the shared stages in one batch, so that its normalization statistics mix them.
 
     Attributes:
-      architecture: "resnet18", "resnet34" or "resnet50".
+      block, depths: see `Stages`.
       width: channels of the stem; 64 is the published network.
       last_stride: stride of layer 4. 1 doubles the feature map, for a total stride of 16 instead of 32.
       shared_from: the first shared stage. 0 shares all; 1 leaves a stem per modality; 2 a stem and layer 1; ...;
@@ -135,36 +130,27 @@ class ResNet(nn.Module):
       kernels: see `kernels.convolution.conv`.
     """
 
-    architecture: str = "resnet50"
-    width: int = 64
-    last_stride: int = 1
-    shared_from: int = 1
+    block: type[nn.Module]
+    depths: tuple[int, ...]
+    width: int = setting(64, at_least(1))
+    last_stride: int = setting(1, one_of((1, 2)))
+    shared_from: int = setting(1, within(0, NUM_STAGES))
     nonlocal_blocks: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
 
+    def __post_init__(self):
+        super().__post_init__()
+        check(self)
+
     @nn.compact
     def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
-        """Feature maps of the images of one modality or both.
-
-        Args:
-          images: modality -> normalized float images [n, H, W, channels]. `init` needs both modalities.
-          train: whether batch normalization uses and updates the statistics of the batch.
-
-        Returns:
-          [N, h, w, C] in `dtype`: the visible images' maps before the infrared ones'.
-
-        Raises:
-          UserError: if a field is out of its range.
-        """
-        self._check_fields()
-        given = [m for m in MODALITIES if m in images]
-        if len(given) != len(images) or not given or (self.is_initializing() and len(given) < len(MODALITIES)):
-            raise ValueError(f"images of {list(images)}: expected {list(MODALITIES)}, or one of them after init")
+        """Feature maps [N, h, w, C] in `dtype`: see `Backbone`."""
         stages = functools.partial(
             Stages,
-            architecture=self.architecture,
+            block=self.block,
+            depths=self.depths,
             width=self.width,
             last_stride=self.last_stride,
             nonlocal_blocks=self.nonlocal_blocks,
@@ -172,16 +158,30 @@ class ResNet(nn.Module):
             axis_name=self.axis_name,
             kernels=self.kernels,
         )
-        own, shared = tuple(range(self.shared_from)), tuple(range(self.shared_from, NUM_STAGES))
-        maps = [stages(stages=own, name=m)(images[m], train=train) for m in given]
-        return stages(stages=shared, name="shared")(jnp.concatenate(maps), train=train)
+        return streams(stages, images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
 
-    def _check_fields(self):
-        if self.architecture not in ARCHITECTURES:
-            raise UserError(f"backbone {self.architecture!r} does not exist; choose one of {', '.join(ARCHITECTURES)}")
-        if self.last_stride not in (1, 2):
-            raise UserError(f"last_stride is {self.last_stride}; expected 1 or 2")
-        if self.shared_from not in range(NUM_STAGES + 1):
-            raise UserError(
-                f"shared_from is {self.shared_from}; expected 0 (share all) to {NUM_STAGES} (share nothing)"
-            )
+
+# Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has
+# no non-local blocks, which start as the identity.
+TORCH_NAMES = TorchNames(
+    rows=(
+        Row(r"(.*)/kernel", r"\1.weight", (2, 3, 1, 0)),
+        Row(r"(.*)/scale", r"\1.weight"),
+        Row(r"(.*)/bias", r"\1.bias"),
+        Row(r"(.*)/mean", r"\1.running_mean"),
+        Row(r"(.*)/var", r"\1.running_var"),
+    ),
+    new=r"nonlocal\d_\d+/.*",
+    ignored=r"fc\..*|(.*\.)?num_batches_tracked",
+    stem="conv1.weight",
+)
+
+
+def backbone(block: type[nn.Module], depths: tuple[int, ...]) -> Backbone:
+    """The backbone of a ResNet with so many blocks in layers 1 to 4."""
+    return Backbone(
+        module=ResNet,
+        fixed={"block": block, "depths": depths},
+        stride=lambda resnet: 16 * resnet.last_stride,
+        torch_names=TORCH_NAMES,
+    )

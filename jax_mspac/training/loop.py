@@ -18,7 +18,8 @@ from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed, Evaluator
 from jax_mspac.methods.base import Batch, Fitted, Method, State, Trained
-from jax_mspac.models import pretrained
+from jax_mspac.models import pretrained, weight_files
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.runs import results
 from jax_mspac.runs import workdir as workdir_lib
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
@@ -113,10 +114,11 @@ def initial_state(config: ConfigDict, method: Method) -> State:
     if weights != "none" and isinstance(method, Trained):
         source = f"model.pretrained={weights}"
         if os.path.isdir(weights):
-            _, variables = Experiment.opened(pathlib.Path(weights)).restore("latest")
-            tensors = pretrained.tensors_of(variables.get("embedder", {}), source=source)
+            origin = Experiment.opened(pathlib.Path(weights))
+            names = BACKBONES[origin.config.model.backbone].torch_names
+            tensors = pretrained.tensors_of(origin.restore("latest")[1].get("embedder", {}), names, source=source)
         else:
-            tensors = pretrained.load_tensors(pretrained.resolve(weights))
+            tensors = weight_files.load_tensors(weight_files.resolve(weights))
         state = method.load_pretrained(state, tensors, source=source)
     return jax.device_get(state)
 

@@ -17,7 +17,7 @@ from jax_mspac import config as config_lib
 from jax_mspac.data import folder, images, lists, llcm, regdb, sysu_mm01
 from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.evaluation import feature_files
-from jax_mspac.models import pretrained
+from jax_mspac.models import weight_files
 from jax_mspac.runs import config_file
 from jax_mspac.runs import logging as run_logging
 
@@ -70,15 +70,15 @@ def test_identities(root, data):
 
 
 def safetensors_weights(folder, data):
-    return pretrained.load_tensors(_file(folder, "w.safetensors", data))
+    return weight_files.load_tensors(_file(folder, "w.safetensors", data))
 
 
 def npz_weights(folder, data):
-    return pretrained.load_tensors(_file(folder, "w.npz", data))
+    return weight_files.load_tensors(_file(folder, "w.npz", data))
 
 
 def torch_weights(folder, data):
-    return pretrained.load_tensors(_file(folder, "w.pth", data))
+    return weight_files.load_tensors(_file(folder, "w.pth", data))
 
 
 def scores(folder, data):

@@ -9,6 +9,7 @@ from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
 from jax_mspac.models import resnet
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.studies import TABLES
 
 # The losses of each system beside the identity loss.
@@ -53,7 +54,7 @@ def test_every_system_is_here_and_in_the_table():
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"mspac"}))
 def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, monkeypatch):
     # Half as deep, for the sake of compilation: a block in each stage.
-    monkeypatch.setitem(resnet.ARCHITECTURES, "resnet18", (resnet.BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(BACKBONES, "resnet18", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     config = system_config(name)
     (one, one_metrics), (four, four_metrics) = run(config, 1), run(config, 4)
     for first, second in zip(one_metrics, four_metrics, strict=True):

@@ -10,9 +10,11 @@ import pytest
 from jax_mspac.errors import UserError
 from jax_mspac.losses.mecen import Mecen
 from jax_mspac.models import resnet
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
+from jax_mspac.settings import SettingsError
 
 TINY = functools.partial(Embedder, backbone="shallow", width=8, parts=())
 
@@ -21,7 +23,7 @@ TINY = functools.partial(Embedder, backbone="shallow", width=8, parts=())
 def shallow():
     """A backbone of every kind of stage that compiles fast."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.ARCHITECTURES, "shallow", (resnet.BasicBlock, (1, 1, 1, 1)))
+        patch.setitem(BACKBONES, "shallow", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
         yield
 
 
@@ -77,7 +79,7 @@ def test_features_are_pooled_stripes_of_the_backbone_in_layers_of_their_own(stri
     variables = filled(model, images())
     out = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images())
     backbone = {c: variables[c]["backbone"] for c in variables}
-    maps = jax.jit(lambda v, x: resnet.ResNet("shallow", width=8).apply(v, x, train=False))(backbone, images())
+    maps = jax.jit(lambda v, x: BACKBONES["shallow"].build({"width": 8}).apply(v, x, train=False))(backbone, images())
     assert maps.shape == (8, 3, 2, 64)
     expected = np.asarray(maps.mean(axis=2) if stripes else maps.mean(axis=(1, 2))[:, None])
     if embedding_dim:
@@ -159,6 +161,19 @@ def test_bad_fields_are_named_together():
         "dtype is",
     ):
         assert line in str(error.value)
+
+
+def test_settings_of_the_backbone_are_checked_with_the_others():
+    with pytest.raises(SettingsError) as error:
+        Embedder(pooling="max", width=0, last_stride=3, shared_from=6)
+    assert {problem.field for problem in error.value.problems} == {"pooling", "width", "last_stride", "shared_from"}
+
+
+@pytest.mark.parametrize("given", [{}, {"visible"}, {"visible", "infrared", "thermal"}])
+def test_init_needs_both_modalities_and_no_other(given):
+    x = {modality: jnp.zeros((1, 48, 24, 3)) for modality in given}
+    with pytest.raises(ValueError, match="images of"):
+        jax.eval_shape(lambda: TINY().init(jax.random.key(0), x, train=False))
 
 
 def test_bfloat16_features_parameters_and_statistics_are_float32():

@@ -8,9 +8,10 @@ import pytest
 from jax_mspac.errors import UserError
 from jax_mspac.methods import augmentation
 from jax_mspac.models import pretrained, resnet
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder
-from jax_mspac.models.input_forms import LUMA, zero_padded
-from jax_mspac.models.pretrained import torch_name
+from jax_mspac.models.input_forms import zero_padded
+from jax_mspac.models.resnet import TORCH_NAMES
 
 MODALITIES = ("visible", "infrared")
 
@@ -19,7 +20,7 @@ MODALITIES = ("visible", "infrared")
 def shallow():
     """A backbone of every kind of stage that compiles fast."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(resnet.ARCHITECTURES, "shallow", (resnet.BasicBlock, (1, 1, 1, 1)))
+        patch.setitem(BACKBONES, "shallow", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
         yield
 
 
@@ -40,15 +41,12 @@ def zeros(model):
 def weights():
     """Weights of the shallow network for color images, under torchvision's names."""
     rng = np.random.default_rng(0)
-    tensors = {}
-    for tree in zeros(embedder()).values():
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree.get("backbone", {})):
-            name, shape = torch_name(tuple(key.key for key in path[1:])), leaf.shape
-            shape = (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape
-            tensors[name] = (rng.uniform(0.5, 1.5, size=shape) if len(shape) == 1 else rng.normal(size=shape)).astype(
-                np.float32
-            )
-    return tensors
+
+    def draw(leaf):
+        values = rng.uniform(0.5, 1.5, leaf.shape) if leaf.ndim == 1 else rng.normal(size=leaf.shape)
+        return values.astype(np.float32)
+
+    return pretrained.tensors_of(jax.tree.map(draw, zeros(embedder())), TORCH_NAMES, source="w")
 
 
 def test_each_modality_has_its_channel():
@@ -58,8 +56,7 @@ def test_each_modality_has_its_channel():
     np.testing.assert_allclose(zero_padded(x, modality="infrared")[0, 0], [[0, g] for g in gray], rtol=1e-6)
 
 
-def test_luma_is_that_of_random_gray_and_the_mean_color_is_zero():
-    np.testing.assert_array_equal(LUMA, augmentation.LUMA[0])
+def test_the_mean_color_is_zero():
     mean = augmentation.normalize(np.broadcast_to(augmentation.MEAN, (1, 2, 2, 3)))
     np.testing.assert_allclose(zero_padded(mean, modality="visible"), 0, atol=1e-6)
 
@@ -68,7 +65,7 @@ def test_gray_orders_photographs_by_their_luma():
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, size=(1, 1, 500, 3))
     gray = zero_padded(augmentation.normalize(pixels.astype(np.float32)), modality="visible")[0, 0, :, 0]
-    assert np.corrcoef(gray, pixels[0, 0] @ augmentation.LUMA[0])[0, 1] > 0.999
+    assert np.corrcoef(gray, pixels[0, 0] @ np.array([0.299, 0.587, 0.114]))[0, 1] > 0.999
 
 
 def test_modalities_share_all_weights_but_not_the_stems_channels():
@@ -76,7 +73,7 @@ def test_modalities_share_all_weights_but_not_the_stems_channels():
     variables = zeros(model)
     stem = variables["params"]["backbone"]["shared"]["conv1"]["kernel"]
     assert stem.shape == (7, 7, 2, 4) and variables["params"]["backbone"].keys() == {"shared"}
-    variables = pretrained.load_into(variables, weights(), source="w")
+    variables = pretrained.load_into(variables, weights(), TORCH_NAMES, source="w")
     apply = jax.jit(lambda v, x: model.apply(v, x, train=False)["before_neck"])
     before = apply(variables, images())
     kernel = variables["params"]["backbone"]["shared"]["conv1"]["kernel"]
@@ -91,8 +88,8 @@ def test_modalities_share_all_weights_but_not_the_stems_channels():
 def test_pretrained_stem_sees_a_gray_image():
     color, padded = embedder(), embedder(input_form="zero_padding")
     tensors = weights()
-    loaded = pretrained.load_into(zeros(padded), tensors, source="w")
-    reference = pretrained.load_into(zeros(color), tensors, source="w")
+    loaded = pretrained.load_into(zeros(padded), tensors, TORCH_NAMES, source="w")
+    reference = pretrained.load_into(zeros(color), tensors, TORCH_NAMES, source="w")
     x = images()
     gray = {m: jnp.repeat(zero_padded(x[m], modality=m).sum(axis=-1, keepdims=True), 3, axis=-1) for m in MODALITIES}
     found = jax.jit(lambda v, x: padded.apply(v, x, train=False)["before_neck"])(loaded, x)
@@ -104,13 +101,13 @@ def test_pretrained_stem_sees_a_gray_image():
 def test_a_pretrained_stem_of_another_size_is_still_refused():
     tensors = weights() | {"conv1.weight": np.ones((4, 3, 5, 5), np.float32)}
     with pytest.raises(UserError, match=r"conv1\.weight: shape .*\(4, 2, 7, 7\)"):
-        pretrained.load_into(zeros(embedder(input_form="zero_padding")), tensors, source="w")
+        pretrained.load_into(zeros(embedder(input_form="zero_padding")), tensors, TORCH_NAMES, source="w")
 
 
 def test_non_local_blocks_stay_as_they_are_when_weights_are_loaded():
     model = embedder(nonlocal_blocks=True)
     variables = model.init(jax.random.key(0), images(1), train=False)
-    loaded = pretrained.load_into(variables, weights(), source="w")
+    loaded = pretrained.load_into(variables, weights(), TORCH_NAMES, source="w")
     for name in ("nonlocal2_0", "nonlocal3_0"):
         for collection in ("params", "batch_stats"):
             shared = [tree[collection]["backbone"]["shared"] for tree in (loaded, variables)]

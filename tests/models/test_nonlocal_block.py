@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jax_mspac.models import resnet
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.nonlocal_block import NonLocalBlock
-from jax_mspac.models.resnet import ResNet
 
 SHAPE = (3, 4, 2, 6)
 
@@ -91,9 +91,10 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, updates))} == {jnp.dtype("float32")}
 
 
-def tree(**fields):
+def tree(architecture="resnet50", **fields):
     images = {modality: jnp.zeros((1, 32, 16, 3)) for modality in ("visible", "infrared")}
-    variables = jax.eval_shape(lambda: ResNet(width=8, **fields).init(jax.random.key(0), images, train=False))
+    model = BACKBONES[architecture].build({"width": 8, **fields})
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(variables)}
 
 
@@ -123,10 +124,10 @@ def test_blocks_belong_to_the_modality_that_owns_their_layer():
 
 
 def test_fresh_blocks_leave_the_network_as_it_is(monkeypatch):
-    monkeypatch.setitem(resnet.ARCHITECTURES, "shallow", (resnet.BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(BACKBONES, "shallow", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     rng = np.random.default_rng(0)
     images = {m: jnp.asarray(rng.normal(size=(2, 32, 16, 3)), jnp.float32) for m in ("visible", "infrared")}
-    plain, deep = (ResNet("shallow", width=8, nonlocal_blocks=blocks) for blocks in (False, True))
+    plain, deep = (BACKBONES["shallow"].build({"width": 8, "nonlocal_blocks": blocks}) for blocks in (False, True))
     initial = [jax.jit(lambda m=m: m.init(jax.random.key(0), images, train=False))() for m in (plain, deep)]
     assert initial[1]["params"]["shared"].keys() - initial[0]["params"]["shared"].keys() == {
         "nonlocal2_0",

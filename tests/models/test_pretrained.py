@@ -1,10 +1,5 @@
-"""Weights files, and parity of the backbone with a network written in plain PyTorch."""
+"""Weights into the backbone, and its parity with a network written in plain PyTorch."""
 
-import os
-import pathlib
-import sys
-
-import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +7,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from jax_mspac.errors import UserError
-from jax_mspac.models import pretrained, resnet
+from jax_mspac.models import pretrained, resnet, weight_files
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder
+from jax_mspac.models.resnet import TORCH_NAMES
 
 
 def images(n, height, width):
@@ -50,138 +47,16 @@ def shallow_tensors(seed=0):
 @pytest.fixture
 def shallow(monkeypatch):
     """A model small enough to name every tensor by hand, and its variables."""
-    monkeypatch.setitem(resnet.ARCHITECTURES, "shallow", (resnet.BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(BACKBONES, "shallow", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     model = Embedder(backbone="shallow", width=4, parts=(), shared_from=2)
     return model, zeros_like_init(model)
-
-
-# --- files ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth", ".pt"])
-def test_load_tensors_reads_what_was_written(tmp_path, suffix):
-    tensors = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.float32([1.5])}
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".safetensors":
-        save_file(tensors, path)
-    elif suffix == ".npz":
-        np.savez(path, **tensors)
-    else:
-        torch = pytest.importorskip("torch")
-        torch.save({name: torch.from_numpy(value) for name, value in tensors.items()}, path)
-    loaded = pretrained.load_tensors(path)
-    assert loaded.keys() == tensors.keys()
-    for name, value in tensors.items():
-        np.testing.assert_array_equal(loaded[name], value)
-
-
-@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
-@pytest.mark.parametrize("damage", ["empty", "text", "half", "absent"])
-def test_damaged_file_is_named(tmp_path, suffix, damage):
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".safetensors":
-        save_file({"a": np.ones(100, np.float32)}, path)
-    elif suffix == ".npz":
-        np.savez(path, a=np.ones(100, np.float32))
-    else:
-        torch = pytest.importorskip("torch")
-        torch.save({"a": torch.ones(100)}, path)
-    whole = path.read_bytes()
-    if damage == "absent":
-        path.unlink()
-    else:
-        path.write_bytes({"empty": b"", "text": b"<html>not found</html>", "half": whole[: len(whole) // 2]}[damage])
-    with pytest.raises(UserError, match=rf"weights\{suffix}: cannot be read"):
-        pretrained.load_tensors(path)
-
-
-class Bomb:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
-def test_code_in_a_pickle_is_never_run(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"conv1.weight": Bomb(tmp_path / "run_by_torch")}, tmp_path / "w.pth")
-    np.savez(tmp_path / "w.npz", **{"conv1.weight": np.array([Bomb(tmp_path / "run_by_numpy")], object)})
-    for name in ("w.pth", "w.npz"):
-        with pytest.raises(UserError, match=name):
-            pretrained.load_tensors(tmp_path / name)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.npz", "w.pth"]
-
-
-def test_file_of_other_things_than_tensors_is_refused(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"epoch": 3, "state_dict": {"a": torch.ones(2)}}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="w.pth"):
-        pretrained.load_tensors(tmp_path / "w.pth")
-
-
-def test_unknown_suffix_is_refused_with_the_known_ones(tmp_path):
-    with pytest.raises(UserError, match=r"w\.pkl: .*\.safetensors, \.npz, \.pth, \.pt"):
-        pretrained.load_tensors(tmp_path / "w.pkl")
-
-
-def test_missing_torch_is_explained(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "w.pth").touch()
-    with pytest.raises(UserError, match=r"w\.pth: .*jax_mspac\[torch\]"):
-        pretrained.load_tensors(tmp_path / "w.pth")
-
-
-# --- where a file comes from -----------------------------------------------------------------------------------------
-
-
-def test_resolve_returns_an_existing_file(tmp_path):
-    path = tmp_path / "w.npz"
-    path.touch()
-    assert pretrained.resolve(str(path)) == path
-
-
-def test_resolve_downloads_from_the_hub(monkeypatch):
-    calls = []
-
-    def download(repo_id, filename, revision=None):
-        calls.append((repo_id, filename, revision))
-        return "/cache/model.safetensors"
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    assert pretrained.resolve("hf://owner/name") == pathlib.Path("/cache/model.safetensors")
-    pretrained.resolve("hf://owner/name@v1.0")
-    assert calls == [("owner/name", "model.safetensors", None), ("owner/name", "model.safetensors", "v1.0")]
-
-
-@pytest.mark.parametrize("error", [OSError("no route to host\nmore"), ValueError("offline"), RuntimeError()])
-def test_failed_download_says_how_to_go_on(monkeypatch, error):
-    def download(*args, **kwargs):
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    with pytest.raises(UserError) as caught:
-        pretrained.resolve("hf://owner/name")
-    message = str(caught.value)
-    assert "hf://owner/name" in message and "\n" not in message
-    assert (str(error).partition("\n")[0] or "RuntimeError") in message
-    assert "model.pretrained=/path/model.safetensors" in message and "model.pretrained=none" in message
-
-
-@pytest.mark.parametrize("spec", ["hf://a/b/c", "nowhere/w.npz", "."])
-def test_bad_spec_says_how_to_go_on(spec):
-    with pytest.raises(UserError, match="model.pretrained=none"):
-        pretrained.resolve(spec)
-
-
-# --- into the tree ---------------------------------------------------------------------------------------------------
 
 
 def test_every_tensor_reaches_its_leaf_in_both_modalities(shallow):
     _, variables = shallow
     tensors = shallow_tensors()
     ignored = {"fc.weight": np.ones((9, 9)), "fc.bias": np.ones(9), "layer1.0.bn1.num_batches_tracked": np.array(3)}
-    loaded = pretrained.load_into(variables, {**tensors, **ignored}, source="w")
+    loaded = pretrained.load_into(variables, {**tensors, **ignored}, TORCH_NAMES, source="w")
     params, statistics = loaded["params"]["backbone"], loaded["batch_stats"]["backbone"]
     for modality in ("visible", "infrared"):
         np.testing.assert_array_equal(params[modality]["conv1"]["kernel"][1, 2, 0], tensors["conv1.weight"][:, 0, 1, 2])
@@ -206,8 +81,10 @@ def test_the_backbone_of_a_run_reaches_another_however_they_share_it(shallow, or
         return structure.unflatten([leaf + 1 + number for number, leaf in enumerate(leaves)])
 
     given = filled(shallow[0].clone(shared_from=origin))
-    tensors = pretrained.tensors_of(given, source="run")
-    loaded = pretrained.load_into(zeros_like_init(shallow[0].clone(shared_from=target)), tensors, source="run")
+    tensors = pretrained.tensors_of(given, TORCH_NAMES, source="run")
+    loaded = pretrained.load_into(
+        zeros_like_init(shallow[0].clone(shared_from=target)), tensors, TORCH_NAMES, source="run"
+    )
     for kind in ("params", "batch_stats"):
         before, after = given[kind]["backbone"], loaded[kind]["backbone"]
         for group, stages in after.items():
@@ -220,12 +97,12 @@ def test_the_backbone_of_a_run_reaches_another_however_they_share_it(shallow, or
 
 def test_a_run_without_a_network_is_named():
     with pytest.raises(UserError, match="^runs/hog: that run has no network"):
-        pretrained.tensors_of({"params": {"metric": {"w": np.ones(3)}}}, source="runs/hog")
+        pretrained.tensors_of({"params": {"metric": {"w": np.ones(3)}}}, TORCH_NAMES, source="runs/hog")
 
 
 def test_loaded_leaves_share_no_buffer(shallow):
     _, variables = shallow
-    loaded = pretrained.load_into(variables, shallow_tensors(), source="w")
+    loaded = pretrained.load_into(variables, shallow_tensors(), TORCH_NAMES, source="w")
     pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(loaded)]
     assert len(set(pointers)) == len(pointers)
 
@@ -234,7 +111,7 @@ def test_loaded_leaves_share_no_buffer(shallow):
 def test_other_floating_types_become_float32(shallow, dtype):
     _, variables = shallow
     tensors = {name: value.astype(dtype) for name, value in shallow_tensors().items()}
-    loaded = pretrained.load_into(variables, tensors, source="w")
+    loaded = pretrained.load_into(variables, tensors, TORCH_NAMES, source="w")
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype("float32")}
     bias = loaded["params"]["backbone"]["visible"]["bn1"]["bias"]
     np.testing.assert_array_equal(bias, tensors["bn1.bias"].astype(np.float32))
@@ -249,7 +126,7 @@ def test_all_that_does_not_fit_is_listed_at_once(shallow):
     tensors["bn1.bias"] = np.arange(4)
     tensors |= {"layer9.weight": np.ones(1), "fcx.weight": np.ones(1), "fc.weight": np.ones(1)}
     with pytest.raises(UserError) as caught:
-        pretrained.load_into(variables, tensors, source="some/w.npz")
+        pretrained.load_into(variables, tensors, TORCH_NAMES, source="some/w.npz")
     head, *listing = str(caught.value).splitlines()
     assert head.startswith("some/w.npz: ")
     problems = dict(line.strip().split(": ", 1) for line in listing)
@@ -258,9 +135,6 @@ def test_all_that_does_not_fit_is_listed_at_once(shallow):
     assert problems["layer9.weight"] == problems["fcx.weight"] == "unexpected"
     assert "(2, 4, 3, 3)" in problems["layer1.0.conv1.weight"] and "(4, 4, 3, 3)" in problems["layer1.0.conv1.weight"]
     assert "not finite" in problems["bn1.weight"] and "not finite" in problems["bn1.bias"]
-
-
-# --- parity ----------------------------------------------------------------------------------------------------------
 
 
 def torch_resnet(depths, bottleneck, last_stride, width):
@@ -341,9 +215,9 @@ def test_backbone_agrees_with_torch(tmp_path, architecture, last_stride, suffix)
     else:
         save_file({name: value.numpy() for name, value in net.state_dict().items()}, path)
 
-    model = resnet.ResNet(architecture, width=16, last_stride=last_stride, shared_from=1)
+    model = BACKBONES[architecture].build({"width": 16, "last_stride": last_stride, "shared_from": 1})
     variables = {c: {"backbone": v} for c, v in zeros_like_init(model).items()}
-    variables = pretrained.load_into(variables, pretrained.load_tensors(path), source=str(path))
+    variables = pretrained.load_into(variables, weight_files.load_tensors(path), TORCH_NAMES, source=str(path))
     variables = {c: v["backbone"] for c, v in variables.items()}
     # Odd sizes on purpose. One modality's images: the torch network has one stem.
     x = images(3, 85, 43)["visible"]
@@ -371,9 +245,9 @@ def test_backbone_agrees_with_torch(tmp_path, architecture, last_stride, suffix)
 
 def test_published_resnet18_weights_load_and_agree_with_torch(reference_data):
     path = reference_data / "weights" / "resnet18_imagenet.safetensors"
-    tensors = pretrained.load_tensors(pretrained.resolve(str(path)))
+    tensors = weight_files.load_tensors(weight_files.resolve(str(path)))
     model = Embedder(backbone="resnet18", parts=())
-    variables = pretrained.load_into(zeros_like_init(model), tensors, source=str(path))
+    variables = pretrained.load_into(zeros_like_init(model), tensors, TORCH_NAMES, source=str(path))
     params = variables["params"]["backbone"]
     np.testing.assert_array_equal(params["visible"]["conv1"]["kernel"], params["infrared"]["conv1"]["kernel"])
     assert all(np.any(leaf) for leaf in jax.tree.leaves(params))

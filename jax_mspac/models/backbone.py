@@ -1,0 +1,68 @@
+"""What the embedder knows of a backbone, the network from images to feature maps."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.models.pretrained import TorchNames
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """A row of `backbones.BACKBONES`.
+
+    Its module is called with a mapping of one modality or both to float images [n, H, W, channels], and with `train`.
+    It returns maps [N, ceil(H / stride), ceil(W / stride), C], the visible images' before the infrared ones'. The
+    parameters that a modality has for itself are named MODALITY/..., the others shared/...: see `streams`.
+
+    Attributes:
+      module: its class. Those of its fields that are settings of `Embedder` are set by these, and it checks them.
+      stride: of such a module, in pixels.
+      torch_names: of its leaves.
+      fixed: the fields that set it apart from other backbones of its class.
+    """
+
+    module: type[nn.Module]
+    stride: Callable[[Any], int]
+    torch_names: TorchNames
+    fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def takes(self, name: str) -> bool:
+        """Whether it has a setting of this name."""
+        return name not in self.fixed and any(field.name == name for field in dataclasses.fields(self.module))
+
+    def build(self, settings: Mapping[str, Any], **more: Any) -> nn.Module:
+        """Its module with those of the settings that it takes, and further fields.
+
+        Raises:
+          SettingsError: lists the settings that are out of their ranges.
+        """
+        return self.module(**self.fixed, **{name: v for name, v in settings.items() if self.takes(name)}, **more)
+
+
+def streams(
+    stages: Callable[..., nn.Module], images: Mapping[str, jax.Array], *, shared_from: int, count: int, train: bool
+) -> jax.Array:
+    """Passes each modality through stages of its own, and both in one batch through the others.
+
+    So the statistics of normalizations in shared stages mix the modalities. For the `__call__` of a backbone's module.
+
+    Args:
+      stages: (stages=numbers, name=...) -> a module of these consecutive stages, none of which is the identity, to be
+        called with an array and `train`.
+      images: modality -> images, of one modality or both.
+      shared_from: the first shared stage: 0 shares all, `count` none.
+      count: of all stages.
+      train: whether the network is trained.
+
+    Returns:
+      What the last stage makes of the visible, then of the infrared images.
+    """
+    own, shared = tuple(range(shared_from)), tuple(range(shared_from, count))
+    maps = [stages(stages=own, name=m)(images[m], train=train) for m in MODALITIES if m in images]
+    return stages(stages=shared, name="shared")(jnp.concatenate(maps), train=train)
