@@ -87,7 +87,7 @@ def test_a_metric_that_two_processes_fit_to_learned_features_is_the_one_of_one(f
     config.model.embedding_dim, config.metric.dims = 16, 8
     run(config, tmp_path / "one", devices=2)
     said = run(config, tmp_path / "two", processes=2, devices=1)
-    assert "fitting hcml" in said[0]
+    assert "fitting a metric to features of 36 training images" in said[0]
     tables = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two")]
     assert tables[1]["rows"] == tables[0]["rows"]
     assert "metric" in {row["feature"] for row in tables[0]["rows"]}
