@@ -231,7 +231,7 @@ def tensors(embedder: Mapping[str, Any], heads: Mapping[str, Any]) -> dict[str, 
     named = {_torch_name(path): _torch_tensor(leaf) for path, leaf in _leaves(embedder)}
     if heads:
         named["classifier.weight"] = _torch_tensor(heads["classifier"][0])
-        named["centers"] = torch.tensor(np.asarray(heads["centers"]))
+        named["centers"] = torch.tensor(np.asarray(heads["mecen"]["centers"]))
     return named
 
 

@@ -178,7 +178,6 @@ def initial_state(method: methods.Method) -> State:
 def weights(state: State) -> dict[str, Any]:
     """What a peer needs to be the same network, on the host."""
     heads = state.training["networks"]["heads"]["params"]
-    heads = {"classifier": heads["classifier"], **heads.get("mecen", {})}
     return jax.device_get({**state.variables["embedder"], "heads": heads})
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.remote import Remote, in_turn
 
-PROGRAM = "test_remote:Program"
+PROGRAM = "benchmarks.test_remote:Program"
 
 
 class Program:
@@ -29,7 +29,7 @@ def test_a_program_lives_in_one_other_process():
         with pytest.raises(TypeError, match="unsupported operand"):
             two("add", "text")
         assert two("add", 1)[0] == 23
-        with pytest.raises(SystemExit, match="process of test_remote:Program has ended.*memory"):
+        with pytest.raises(SystemExit, match="process of benchmarks.test_remote:Program has ended.*memory"):
             two("end")
 
 
