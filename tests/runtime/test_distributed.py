@@ -163,7 +163,7 @@ def test_what_one_process_cannot_do_ends_all_with_the_reason(folder, four_device
     others = network_config(tmp_path)
     for configs, workdirs, messages in (
         ((config, config), (workdir, tmp_path / "other"), ("which all hosts must share: process 1 and process 0",) * 2),
-        ((config, others), (workdir, workdir), ("the training images: process 1 and process 0",) * 2),
+        ((config, others), (workdir, workdir), ("the images of train: process 1 and process 0",) * 2),
         ((config, elsewhere), (workdir, workdir), ("process 1 failed", str(tmp_path / "nothing"))),
     ):
         with Run(configs, workdirs, devices=1) as started:
