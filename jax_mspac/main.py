@@ -16,6 +16,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
+from jax_mspac.errors import UserError
 from jax_mspac.runtime import command
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
@@ -80,11 +81,13 @@ def run(
     if mode == "score":
         from jax_mspac.data.registry import named
         from jax_mspac.evaluation.feature_files import score
+        from jax_mspac.runs import config_file
         from jax_mspac.runs.evaluate import publish
 
         config_lib.validate(config)
+        if (workdir / config_file.FILE).exists():
+            raise UserError(f"{workdir} holds a training run, whose results stay its own: name another --workdir")
         outcome = score(features, named(config.data.name), config.eval)
-        workdir.mkdir(parents=True, exist_ok=True)
         publish(outcome, workdir, of=str(features))
         return
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.

@@ -129,7 +129,8 @@ def _lead(run: "Run", other: "Run | None") -> str:
     text = (
         f"Method {config.method} on {config.data.name}, checkpoint of step {run.step}, feature {config.eval.feature}"
         f"{' averaged over horizontal flips' if config.eval.flip else ''}; {len(images):,} test images of "
-        f"{images.num_identities:,} identities that training has not seen."
+        f"{images.num_identities:,} identities"
+        + ("." if run.trained or run.provenance is None else " that training has not seen.")
     )
     if other is not None:
         text += f" The second run is {other.workdir.resolve().name}, checkpoint of step {other.step}."

@@ -39,6 +39,7 @@ class EvaluationSettings:
     flip: bool = setting(False, None, "average the features of an image and of its horizontal flip")
     direction: str = setting("infrared->visible", one_of(DIRECTIONS), "of the primary metric")
     postprocessing: tuple[str, ...] = setting((), _POSTPROCESSING, "further rows, re-ranked")
+    allow_trained_identities: bool = setting(False, None, "score people that were trained on, and mark every row")
     baselines: bool = setting(False, None, "report chance, raw pixels and HOG beside the model")
 
     __post_init__ = check

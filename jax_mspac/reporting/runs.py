@@ -15,7 +15,7 @@ from jax_mspac.methods.base import Method
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
 from jax_mspac.reporting.heatmaps import Attention, from_method
-from jax_mspac.runs import config_file
+from jax_mspac.runs import config_file, provenance
 from jax_mspac.runs.experiment import Experiment, unit
 from jax_mspac.runtime import parallel
 
@@ -31,6 +31,8 @@ class Run:
       records: what the run wrote about itself.
       test: the test split and its protocols.
       notes: what a reader must know of the data.
+      provenance: see `runs.provenance.record`; None where the run has none.
+      trained: the test identities that the run was trained on.
       features: float32 [N, D] of unit length, the primary metric's feature of the test images.
     """
 
@@ -40,6 +42,8 @@ class Run:
     records: records.Records
     test: Evaluator
     notes: list[str]
+    provenance: provenance.Record | None
+    trained: list[str]
     features: np.ndarray
     _method: Method
     _variables: Any
@@ -85,6 +89,14 @@ def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], s
             "test identities or its seed, so the one may have been trained on the other's test identities; "
             "give --against a run on the same data"
         )
+    record, notes = provenance.read(workdir), experiment.notes
+    trained = provenance.seen(record, test.image_set, data=experiment.config.data) if record else []
+    if record is None:
+        notes.append(f"{provenance.FILE} is missing: whether the run was trained on these people is not known.")
+    elif record["test"]["digest"] != provenance.summary(test.image_set)["digest"]:
+        notes.append("The pictures show other test images than the run recorded when it began.")
+    if trained:
+        notes.append(f"The run was trained on {len(trained)} of the test identities: their scores say nothing.")
     features = test.embed(experiment.embed(method), variables)[experiment.evaluation.feature]
     if not np.isfinite(features).all():
         raise UserError(
@@ -97,7 +109,9 @@ def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], s
         step=step,
         records=records.read(workdir),
         test=test,
-        notes=experiment.notes,
+        notes=notes,
+        provenance=record,
+        trained=trained,
         features=unit(features),
         _method=method,
         _variables=variables,

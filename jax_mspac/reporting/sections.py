@@ -267,6 +267,21 @@ def settings(run: Run, other: Run | None) -> Section:
         blocks.append(Table("Settings in which the runs differ", header, rows, "text"))
     fields = tuple((Cell(f"config.{name}"), Cell(value)) for name, value in flat(run.config).items())
     blocks.append(Details("All settings of this run", (Table("Config", ("field", "value"), fields, "text"),)))
+    if record := run.provenance:
+        train, test = record["train"], record["test"]
+        told = {
+            "command": record["command"],
+            "weights at the start": " ".join(record["weights"].values()),
+            "source": " ".join(record["source"]),
+            "splits trained on": ", ".join(train["splits"]),
+            "training images": f"{train['images']:,} of {train['identities']:,} identities",
+            "their digest": train["digest"],
+            "training identities": ", ".join(train["names"]),
+            "test images": f"{test['images']:,} of {test['identities']:,} identities",
+            "their digest ": test["digest"],
+        }
+        rows = tuple((Cell(name), Cell(value)) for name, value in told.items())
+        blocks.append(Details("What the run was made from", (Table("Provenance", ("what", "value"), rows, "text"),)))
     if VERSIONS_FILE in run.records.problems:
         blocks.append(Text(run.records.problems[VERSIONS_FILE], "missing"))
     else:

@@ -9,6 +9,7 @@ import numpy as np
 from jax_mspac.data.images import read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runs import provenance
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runs.experiment import Experiment, unit
 from jax_mspac.runtime import parallel
@@ -21,12 +22,14 @@ class Model:
       config: of the training run.
       step: of the checkpoint.
       variables: parameters and BatchNorm statistics.
+      provenance: whom it was trained on, see `runs.provenance.record`; None where the run has no such record.
     """
 
     def __init__(self, experiment: Experiment, step: int, variables: Any):
         self.config = experiment.config
         self.step = step
         self.variables = parallel.replicate(variables)
+        self.provenance = provenance.read(experiment.workdir)
         self._embed = experiment.embed()
 
     def embed(
@@ -64,6 +67,20 @@ class Model:
         if not features:
             raise UserError("no images to embed: expected at least one")
         return unit(np.concatenate(features))
+
+    def trained_on(self, files: Sequence[str | pathlib.Path]) -> np.ndarray:
+        """Whether the model was trained on image files, byte for byte: bool [N].
+
+        Raises:
+          UserError: the run has no record of its training images, or a file cannot be read.
+        """
+        if self.provenance is None:
+            raise UserError(f"the run has no {provenance.FILE}: nobody knows what the model was trained on")
+        try:
+            digests = [provenance.digest_of(pathlib.Path(file).read_bytes()) for file in files]
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+        return np.isin(digests, self.provenance["image_digests"])
 
     def _prepare(self, image: np.ndarray | str | pathlib.Path) -> np.ndarray:
         pixels = read_rgb(image) if isinstance(image, str | pathlib.Path) else np.asarray(image)

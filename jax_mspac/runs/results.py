@@ -70,7 +70,10 @@ def _cells(row: Row) -> list[str]:
         _percent(row[score]["mean"]) + (f" ± {_percent(row[score]['std'])}" if len(row[score]["trials"]) > 1 else "")
         for score in SCORES
     ]
-    names = (row["protocol"], row["mode"], shots, row["direction"], row["feature"], row["queries"], row["gallery"])
+    protocol = row["protocol"]
+    if "trained_identities" in row:
+        protocol += f" (trained on {row['trained_identities']} of the {row['test_identities']} identities)"
+    names = (protocol, row["mode"], shots, row["direction"], row["feature"], row["queries"], row["gallery"])
     return [*map(str, names), *scores]
 
 

@@ -20,10 +20,10 @@ from jax_mspac.evaluation.evaluator import Embed, Evaluator
 from jax_mspac.methods.base import Batch, Fitted, Method, State, Trained
 from jax_mspac.models import pretrained, weight_files
 from jax_mspac.models.backbones import BACKBONES
-from jax_mspac.runs import results
+from jax_mspac.runs import provenance, results
 from jax_mspac.runs import workdir as workdir_lib
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
-from jax_mspac.runs.evaluate import measure_baselines, report
+from jax_mspac.runs.evaluate import measure_baselines, report, trained_identities
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runs.logging import MetricsLog, ProgressLine
 from jax_mspac.runtime import distributed, memory, parallel, preemption
@@ -66,6 +66,8 @@ def _train(experiment: Experiment) -> dict[str, Any]:
     embed = experiment.embed(method)
     test = experiment.evaluator()
     monitor = _monitor(experiment, test) if config.eval.every else None
+    origin = provenance.record(train_set, test.image_set, data=config.data, weights=config.model.pretrained)
+    trained_identities(experiment, test.image_set, origin)
     loop = _loop(experiment, method, train_set) if isinstance(method, Trained) else None
     print(
         f"{len(train_set)} training images of {train_set.num_identities} identities, "
@@ -78,12 +80,15 @@ def _train(experiment: Experiment) -> dict[str, Any]:
     with Checkpoints(workdir / FOLDER, keep=config.checkpoint.keep) as checkpoints:
         missed: dict[str, float] = {}
         if checkpoints.steps:
+            provenance.check_same_images(workdir, origin)
             like = jax.eval_shape(method.init, jax.random.key(0))
             state = checkpoints.restore_latest(like)
             print(f"resuming from the checkpoint of step {state.step}", flush=True)
             if loop and monitor and not checkpoints.evaluated(int(state.step)):
                 missed = scores(state, monitor, embed)
         else:
+            if distributed.is_main():
+                provenance.keep(workdir, origin)
             state = initial_state(config, method)
             if config.eval.baselines:
                 measure_baselines(test, workdir, _untrained(loop, state, test, embed) if loop else {})

@@ -19,7 +19,7 @@ from jax_mspac.data import registry
 from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file, results
 from jax_mspac.runs.checkpoints import FOLDER
-from jax_mspac.runs.evaluate import evaluate_checkpoint, publish
+from jax_mspac.runs.evaluate import evaluate_checkpoint, place_of, publish
 from jax_mspac.runs.logging import duration
 from jax_mspac.runtime import distributed
 from jax_mspac.training.loop import train as train_run
@@ -125,6 +125,10 @@ def average(outcomes: Mapping[str, Mapping[str, Any]], names: Collection[str]) -
             raise UserError(f"{name} and {present[0]} have results of different protocols: evaluate all parts anew")
     averaged = {
         "steps": {name: outcomes[name]["step"] for name in present},
+        "data": {
+            "name": outcomes[present[0]]["data"]["name"],
+            "own": all(outcomes[name]["data"]["own"] for name in present),
+        },
         "notes": _notes([outcomes[name] for name in present], present, names),
         "rows": [_mean_row([table[key] for table in tables]) for key in tables[0]],
         "primary": outcomes[present[0]]["primary"],
@@ -144,6 +148,8 @@ def _mean_row(rows: Sequence[results.Row]) -> dict[str, Any]:
     for score in results.SCORES:
         values = [row[score]["mean"] for row in rows]
         mean[score] = {"mean": float(np.mean(values)), "std": float(np.std(values)), "trials": values}
+    if trained := [row for row in rows if "trained_identities" in row]:
+        mean |= {name: sum(row[name] for row in trained) for name in ("trained_identities", "test_identities")}
     return mean
 
 
@@ -163,7 +169,7 @@ def _notes(outcomes: Sequence[Mapping[str, Any]], present: Sequence[str], names:
 
 
 def _report(outcome: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
-    publish(outcome, workdir, of=str(workdir))
+    publish(outcome, place_of(outcome, workdir), of=str(workdir))
     return outcome
 
 
@@ -184,8 +190,11 @@ def finished(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
 def _check_workdir(config: ConfigDict, workdir: pathlib.Path, *, same_settings: bool) -> None:
     """Checks that a single run and a series, or two series, do not meet in one folder."""
     path = workdir / config_file.FILE
+    holds_run = workdir.is_dir() and any(map(_has_checkpoint, (workdir, *workdir.iterdir())))
+    if not path.exists() and not holds_run and (workdir / results.JSON_FILE).exists():
+        raise UserError(f"{workdir} holds results of something else than a training run; name another --workdir")
     # Without a checkpoint there is nothing to mix up.
-    if not path.exists() or not any(map(_has_checkpoint, (workdir, *workdir.iterdir()))):
+    if not path.exists() or not holds_run:
         return
     before = config_file.load(path)
     there, wanted = parts_of(before), parts_of(config)

@@ -201,6 +201,8 @@ def test_report_without_a_second_run_and_of_an_earlier_step(copied):
     document = Document(text)
     assert "the tables are of step 2" in document.text and "second run" not in document.text
     assert "checkpoint of step 1" in document.text
+    train = json.loads((copied / "provenance.json").read_text())["train"]
+    assert "training has not seen" in document.text and f"{', '.join(train['names'])}" in document.text
 
 
 def test_damaged_and_missing_files_are_told_in_their_sections(copied):
@@ -208,9 +210,16 @@ def test_damaged_and_missing_files_are_told_in_their_sections(copied):
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "loss"')
     (copied / "versions.json").unlink()
+    record = json.loads((copied / "provenance.json").read_text())
+    record["train"]["names"].append("person 0")
+    record["test"]["digest"] = "another"
+    (copied / "provenance.json").write_text(json.dumps(record))
     document = Document(report(copied).read_text())
     for told in ("results.json is missing or damaged", "1 of its lines cannot be read", "versions.json is missing"):
         assert told in document.text
+    for told in ("The run was trained on 1 of the test identities", "The pictures show other test images than the run"):
+        assert told in document.text
+    assert "training has not seen" not in document.text
 
 
 def test_missing_runs_and_checkpoints_are_errors_that_help(runs, copied, tmp_path):

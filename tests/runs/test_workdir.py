@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 from helpers import small_runs
@@ -97,8 +98,13 @@ def test_a_disk_that_turns_read_only_keeps_what_was_saved(disk, config, tmp_path
     small_runs.wait_for(output, "step 7/24", process)
     # A bind mount on top: the file system itself has open files, and would refuse.
     subprocess.run(["mount", "--bind", str(disk), str(disk)], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", str(disk)], check=True)
+    remount = ["mount", "-o", "remount,bind,ro", str(disk)]
+    deadline = time.monotonic() + 20
     try:
+        # Refused in the moments in which the run writes a file.
+        while subprocess.run(remount, check=False, stderr=subprocess.DEVNULL).returncode:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         assert small_runs.end(process) == 1
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,0 +1,166 @@
+"""What a run was made from: whom it was trained on, which weights it started from, which command began it.
+
+The record lies in the run's folder and answers without the data at hand. Resuming compares the training images with it;
+evaluation and reports compare their test images, because a model looks better on people it was trained on.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jax_mspac.data.image_set import ImageSet
+from jax_mspac.errors import UserError
+from jax_mspac.models import weight_files
+from jax_mspac.runtime.files import write_whole
+
+FILE = "provenance.json"
+_SHOWN = 5
+
+Record = dict[str, Any]
+
+
+def record(train: ImageSet, test: ImageSet, *, data: Mapping[str, Any], weights: str) -> Record:
+    """The record of a run.
+
+    Args:
+      train: the training images.
+      test: the test images.
+      data: the fields of `config.data`.
+      weights: `config.model.pretrained`.
+    """
+    origin = _origin(weights)
+    before = read(pathlib.Path(weights)) if os.path.isdir(weights) else None
+    return {
+        "command": shlex.join(sys.argv),
+        "weights": origin,
+        "source": _source(data),
+        "train": {**summary(train), "splits": list(data["train_splits"]), "names": list(train.identity_names)},
+        "test": summary(test),
+        # Those that the weights were trained on count as well.
+        "image_digests": sorted({*_digests(train), *(before["image_digests"] if before else ())}),
+    }
+
+
+def summary(image_set: ImageSet) -> Record:
+    """Counts, and a digest that changes with any image, its path, identity, camera or modality."""
+    digest = hashlib.sha256("\0".join((*image_set.identity_names, *image_set.paths, *_digests(image_set))).encode())
+    for labels in (image_set.identities, image_set.cameras, image_set.modalities):
+        digest.update(np.ascontiguousarray(labels).tobytes())
+    return {"images": len(image_set), "identities": image_set.num_identities, "digest": digest.hexdigest()}
+
+
+def read(workdir: pathlib.Path) -> Record | None:
+    """The record of a run, or None if the folder has none.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path = workdir / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _ = found["train"]["digest"], found["train"]["names"], found["test"]["digest"], found["image_digests"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error!r}); copy it again from where it came from") from None
+    return found
+
+
+def check_same_images(workdir: pathlib.Path, new: Record) -> None:
+    """Checks that a run that resumes has the training images that it began with.
+
+    Raises:
+      UserError: it has others.
+    """
+    old = read(workdir)
+    if old is None or old["train"]["digest"] == new["train"]["digest"]:
+        return
+    then, now = (set(one["train"]["names"]) for one in (old, new))
+    changes = [
+        f"{len(names)} identities {what} ({_some(sorted(names))})"
+        for what, names in (("gone", then - now), ("new", now - then))
+        if names
+    ] or ["files or labels have changed"]
+    counts = (f"{one['train']['images']} images of {one['train']['identities']} identities" for one in (old, new))
+    raise UserError(
+        f"{workdir}: the training images are not those that the run began with: {' then, '.join(counts)} now; "
+        f"{', '.join(changes)}. Give the data back as it was, or start in a new --workdir"
+    )
+
+
+def keep(workdir: pathlib.Path, new: Record) -> None:
+    """Writes the record of a run that begins."""
+    write_whole(workdir / FILE, json.dumps(new, indent=1) + "\n")
+
+
+def seen(trained: Record, image_set: ImageSet, *, data: Mapping[str, Any]) -> list[str]:
+    """The test identities that a run was trained on, ascending.
+
+    Those are the ones half of whose images, byte by byte, were trained on, and those of the same name in the same
+    source. A single image may lie in a data set twice.
+
+    Args:
+      trained: the record of the run.
+      image_set: the test images.
+      data: the fields of `config.data` that they come from.
+    """
+    known = np.isin(_digests(image_set), trained["image_digests"])
+    counts = np.bincount(image_set.identities, minlength=image_set.num_identities)
+    shares = np.bincount(image_set.identities, known, image_set.num_identities) / counts
+    found = {name for name, share in zip(image_set.identity_names, shares, strict=True) if share >= 0.5}
+    if trained["source"] and trained["source"] == _source(data):
+        found |= set(image_set.identity_names) & set(trained["train"]["names"])
+    return sorted(found)
+
+
+def check_unseen(names: Sequence[str], image_set: ImageSet, *, trained_in: str | os.PathLike, allowed: bool) -> None:
+    """Checks that a model is not tested on people that it was trained on.
+
+    Args:
+      names: the trained ones among the test identities, see `seen`.
+      image_set: the test images.
+      trained_in: folder of the run.
+      allowed: whether the user has asked for it.
+
+    Raises:
+      UserError: it was trained on some of them, and that is not allowed.
+    """
+    if names and not allowed:
+        raise UserError(
+            f"{trained_in} was trained on {len(names)} of the {image_set.num_identities} test identities "
+            f"({_some(names)}), so its scores on them say nothing about new people. Give the config.data of the run "
+            "(trial, fold, seed, test identities), or set --config.eval.allow_trained_identities=True"
+        )
+
+
+def digest_of(image: bytes) -> str:
+    """What stands for an encoded image in `image_digests`."""
+    return hashlib.sha256(image).hexdigest()[:16]
+
+
+def _digests(image_set: ImageSet) -> list[str]:
+    return list(map(digest_of, image_set.images))
+
+
+def _source(data: Mapping[str, Any]) -> list[str]:
+    """The data set and the folder of its images; empty for a set without one."""
+    source = data.get("source")
+    return [data["name"], os.path.realpath(os.path.expanduser(source))] if source else []
+
+
+def _origin(weights: str) -> Record:
+    if weights == "none" or os.path.isdir(weights):
+        return {"from": weights}
+    with weight_files.resolve(weights).open("rb") as file:
+        return {"from": weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
