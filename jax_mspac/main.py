@@ -17,7 +17,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
-from jax_mspac.runtime import command
+from jax_mspac.runtime import command, disk
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
 WORKDIR = flags.DEFINE_string(
@@ -88,7 +88,8 @@ def run(
         if (workdir / config_file.FILE).exists():
             raise UserError(f"{workdir} holds a training run, whose results stay its own: name another --workdir")
         outcome = score(features, named(config.data.name), config.eval)
-        publish(outcome, workdir, of=str(features))
+        with disk.explained({workdir: "--workdir"}):
+            publish(outcome, workdir, of=str(features))
         return
     # JAX and TensorFlow take seconds to import: --help and a wrong flag answer without them.
     if config.train.compilation_cache:
@@ -107,7 +108,7 @@ def run(
 
         memory.keep()
         # One run or several, as the config says.
-        with explained(workdir):
+        with explained(config, workdir):
             (series.train if mode == "train" else series.evaluate)(config, workdir)
 
 

@@ -16,7 +16,7 @@ from jax_mspac.data.data_set import Counts, ImageFile, Row
 from jax_mspac.data.registry import DATA_SETS, named
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.runtime import command
+from jax_mspac.runtime import command, disk
 
 _DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
@@ -51,13 +51,14 @@ def main(argv: list[str]) -> None:
         given = {field: values[field].value for field in others if values[field].value is not None}
         if strange := sorted(given.keys() - own.keys()):
             raise UserError(f"--{strange[0]}: {values.dataset} has no such field; it has {', '.join(own) or 'none'}")
-        prepare(
-            values.dataset,
-            source=values.source,
-            data_dir=values.data_dir,
-            skip_bad_images=values.skip_bad_images,
-            fields=given,
-        )
+        with disk.explained({disk.sets_folder(values.data_dir): "--data_dir"}):
+            prepare(
+                values.dataset,
+                source=values.source,
+                data_dir=values.data_dir,
+                skip_bad_images=values.skip_bad_images,
+                fields=given,
+            )
 
 
 def prepare(

@@ -14,7 +14,7 @@ from absl import app, flags
 from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file
 from jax_mspac.runs.results import SCORE_NAMES
-from jax_mspac.runtime import command
+from jax_mspac.runtime import command, disk
 
 if TYPE_CHECKING:
     from jax_mspac.reporting.runs import Run
@@ -34,6 +34,7 @@ def define_flags() -> None:
         "Of which checkpoint: latest, best or a step; of --against the latest where a step is given.",
     )
     flags.DEFINE_string("source", None, "Folder of the original images, where it has moved since the training.")
+    flags.DEFINE_string("output", None, "Folder of the page. Default: report in the run's folder.")
     flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, where it has moved since the training.")
 
 
@@ -50,12 +51,15 @@ def main(argv: list[str]) -> None:
         saved = workdir / config_file.FILE
         if saved.exists() and config_file.load(saved).train.compilation_cache:
             command.cache_compilations()
-        report(
-            workdir,
-            against=pathlib.Path(values.against) if values.against else None,
-            checkpoint=values.checkpoint,
-            locations={name: value for name, value in locations.items() if value is not None},
-        )
+        output = pathlib.Path(values.output or workdir / FOLDER)
+        with disk.explained({output: "--output"}):
+            report(
+                workdir,
+                against=pathlib.Path(values.against) if values.against else None,
+                checkpoint=values.checkpoint,
+                locations={name: value for name, value in locations.items() if value is not None},
+                output=output,
+            )
 
 
 def report(
@@ -64,6 +68,7 @@ def report(
     against: pathlib.Path | None = None,
     checkpoint: str = "latest",
     locations: dict[str, str] | None = None,
+    output: pathlib.Path | None = None,
 ) -> pathlib.Path:
     """Writes the page of a run.
 
@@ -72,6 +77,7 @@ def report(
       against: folder of a second run on the same test images.
       checkpoint: "latest", "best" or a step. The second run has no such step, so it shows its latest one.
       locations: fields of `config.data`, "source" and "data_dir", where the data has moved.
+      output: folder of the page; default: "report" in the run's folder.
 
     Returns:
       The path of the page.
@@ -116,7 +122,7 @@ def report(
             notes=tuple(run.notes),
             sections=tuple(drawn),
         ),
-        workdir / FOLDER,
+        output or workdir / FOLDER,
     )
     told(f"written: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return path

@@ -56,10 +56,12 @@ def main(argv: list[str]) -> None:
         if values.config.train.compilation_cache:
             command.cache_compilations()
         # JAX takes seconds to import: --help and --list answer without it.
+        from jax_mspac.runs.workdir import explained
         from jax_mspac.runtime import memory
 
         memory.keep()
-        reproduce(table, rows, values.config, seeds=values.seeds, workdir=workdir)
+        with explained(values.config, workdir):
+            reproduce(table, rows, values.config, seeds=values.seeds, workdir=workdir)
 
 
 def reproduce(

@@ -1,7 +1,6 @@
 """The folder of a run: opened by one process at a time, for one run, with errors of the disk explained."""
 
 import contextlib
-import errno
 import fcntl
 import importlib.metadata
 import json
@@ -18,25 +17,13 @@ from ml_collections import ConfigDict
 from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER
-from jax_mspac.runtime import distributed
+from jax_mspac.runtime import disk, distributed
 from jax_mspac.runtime.files import write_whole
 
 LOCK_FILE = "run.lock"
 VERSIONS_FILE = "versions.json"
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-cpu", "tensorflow-datasets", "numpy")
-_OTHER_WORKDIR = ", or name another --workdir"
-# What the system says of a disk -> what the user can do.
-_MENDS = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some of your quota",
-    errno.EROFS: f"mount it writable{_OTHER_WORKDIR}",
-    errno.EACCES: f"change its access rights{_OTHER_WORKDIR}",
-    errno.EPERM: f"change its access rights{_OTHER_WORKDIR}",
-    errno.ENOTDIR: "name another --workdir",
-    errno.EIO: "check the disk",
-    errno.ESTALE: "mount it again",
-}
 
 
 @contextlib.contextmanager
@@ -55,7 +42,7 @@ def opened(config: ConfigDict, workdir: str | os.PathLike) -> Iterator[pathlib.P
         may not be written.
     """
     workdir = pathlib.Path(workdir).absolute()
-    with explained(workdir), contextlib.ExitStack() as stack:
+    with explained(config, workdir), contextlib.ExitStack() as stack:
         if workdir.exists() and not workdir.is_dir():
             raise UserError(f"{workdir} is a file; --workdir names the folder of a run")
         workdir.mkdir(parents=True, exist_ok=True)
@@ -66,6 +53,14 @@ def opened(config: ConfigDict, workdir: str | os.PathLike) -> Iterator[pathlib.P
             config_file.save(config, workdir / config_file.FILE)
             write_whole(workdir / VERSIONS_FILE, json.dumps(_versions(), indent=2) + "\n")
         yield workdir
+
+
+def explained(config: ConfigDict, workdir: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
+    """Errors of the disks that a run writes to as `UserError`s."""
+    return disk.explained(
+        {workdir: "--workdir", disk.sets_folder(config.data.data_dir): "--config.data.data_dir"},
+        saved="What was saved is whole: the same command then goes on from the last checkpoint",
+    )
 
 
 @contextlib.contextmanager
@@ -90,48 +85,6 @@ def _held(workdir: pathlib.Path, file: IO[str]) -> str:
         f"{workdir} is in use: {file.read() or 'another process'} trains in it. Wait for its end or end it, or name "
         "another --workdir"
     )
-
-
-@contextlib.contextmanager
-def explained(workdir: pathlib.Path) -> Iterator[None]:
-    """Turns what the disk refuses, by way of whatever library, into an error that names the place and the mend.
-
-    The place is the folder, unless the system names a path elsewhere, such as a source of data.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        causes = list(_causes(error))
-        messages = [str(cause) for cause in causes]
-        for cause in causes:
-            if isinstance(cause, OSError) and cause.errno in _MENDS and _is_elsewhere(cause.filename, workdir):
-                mend = _MENDS[cause.errno].removesuffix(_OTHER_WORKDIR)
-                raise UserError(f"{cause.filename}: {os.strerror(cause.errno)}; {mend}") from error
-        for number, mend in _MENDS.items():
-            reason = os.strerror(number)
-            if found := [message for message in messages if reason in message]:
-                raise UserError(
-                    f"{workdir}: {reason} ({found[-1].strip().partition(chr(10))[0][:300]}); {mend}. What was saved is "
-                    "whole: the same command then goes on from the last checkpoint"
-                ) from error
-        raise
-
-
-def _is_elsewhere(path: object, workdir: pathlib.Path) -> bool:
-    """Whether a path is neither in the folder nor on the way to it."""
-    if not isinstance(path, str):
-        return False
-    place, folder = pathlib.Path(path).absolute(), workdir.absolute()
-    return not place.is_relative_to(folder) and not folder.is_relative_to(place)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what it came from, and what that came from, ..."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _check_settings(config: ConfigDict, workdir: pathlib.Path) -> None:

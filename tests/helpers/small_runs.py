@@ -236,7 +236,7 @@ def _slow_evaluation():
 
 
 def _evaluate(config, workdir):
-    with explained(workdir):
+    with explained(config, workdir):
         evaluate_checkpoint(config, workdir)
 
 
