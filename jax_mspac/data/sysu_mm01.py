@@ -128,7 +128,7 @@ def search(
 
     Args:
       identities, cameras, modalities, identity_names, split: see `DataSet.search`.
-      galleries: which of "official" and "seeded".
+      galleries: which of "official" and "seeded"; with `sysu_lists` the official ones in any case, first.
       modes: which of "all" and "indoor".
       shots: gallery images per identity and camera, one protocol each.
       trials: galleries to draw.
@@ -139,6 +139,8 @@ def search(
     """
     if split == "val":
         modes, galleries = ("validation",), ("seeded",)
+    elif sysu_lists and "official" not in galleries:
+        galleries = ("official", *galleries)
     official: dict[str, Any] = {}
     if "official" in galleries:
         places = [pathlib.Path(sysu_lists).expanduser() / inside / LISTS_FILE for inside in ("", "exp")]

@@ -66,7 +66,7 @@ def score(path: pathlib.Path, data_set: DataSet, settings: Mapping[str, Any]) ->
       UserError: the file is damaged or not as described, with everything that is wrong with it; or it, or the settings,
         do not fit the protocols of the data set.
     """
-    arrays = read(path, data_set=data_set, indexed="official" in settings.get("galleries", ()))
+    arrays = read(path, data_set=data_set, indexed=_official(settings))
     postprocessing = settings["postprocessing"]
     if postprocessing and "distances" in arrays:
         raise UserError(
@@ -104,6 +104,10 @@ def score(path: pathlib.Path, data_set: DataSet, settings: Mapping[str, Any]) ->
             row = evaluate_protocol(of_trial, identities, cameras, protocol, per_trial=True)
             rows.append({**row, "feature": f"{FEATURE}+{step}"})
     return {"features": str(path), "notes": _notes(arrays, path, data_set), "rows": rows, "primary": 0}
+
+
+def _official(settings: Mapping[str, Any]) -> bool:
+    return bool("official" in settings.get("galleries", ()) or settings.get("sysu_lists"))
 
 
 def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dict[str, np.ndarray]:
