@@ -21,6 +21,9 @@ from jax_mspac.modalities import INFRARED, VISIBLE
 # a tint of a tenth 4, plain ones less than 1.
 COLORED, GRAY = 6.0, 2.0
 
+# Median over a folder of the gray levels between the 1 and 99 percentiles, below which its images count as flat.
+FLAT = 16
+
 _SHOWN = 5  # warnings of a kind
 
 
@@ -37,6 +40,8 @@ class _Read(NamedTuple):
     problem: str | None = None
     digest: bytes = b""
     colorfulness: float = 0.0
+    contrast: float = 255.0
+    is_16_bit: bool = False
 
 
 def check(
@@ -90,18 +95,19 @@ def examine(
         look swapped are a warning and no problem.
 
     Returns:
-      Swapped folders as problems; equal files and colored infrared images as warnings; and images that cannot be read.
+      Swapped folders as problems; equal files, 16-bit samples, flat and colored infrared images as warnings; and images
+      that cannot be read.
       Folders are not compared where infrared images are simulated.
     """
     read = _read_all(root, files)
     unreadable = {image.file.path: image.problem for image in read if image.problem}
     whole = [image for image in read if not image.problem]
-    swapped, tinted = [], []
+    swapped, tinted, remarks = [], [], [*_equal_lines(whole), *_range_lines(whole, folder_of)]
     if not any(file.simulated for file in files):
         swapped, tinted = _color_lines(whole, folder_of)
     if false_color:
-        return Findings([], _equal_lines(whole) + swapped + tinted, unreadable)
-    return Findings(swapped, _equal_lines(whole) + tinted, unreadable)
+        return Findings([], remarks + swapped + tinted, unreadable)
+    return Findings(swapped, remarks + tinted, unreadable)
 
 
 def colorfulness(image: np.ndarray) -> float:
@@ -138,7 +144,8 @@ def _read(root: pathlib.Path, file: ImageFile) -> _Read:
         return _Read(file, f"{os.fspath(path)!r}: the name is not UTF-8 text; rename it")
     except UserError as error:
         return _Read(file, str(error))
-    return _Read(file, None, hashlib.sha256(data).digest(), colorfulness(pixels))
+    contrast = float(np.subtract(*np.percentile(pixels[..., 1], (99, 1))))
+    return _Read(file, None, hashlib.sha256(data).digest(), colorfulness(pixels), contrast, images.is_16_bit(data))
 
 
 def _equal_lines(read: Iterable[_Read]) -> list[str]:
@@ -162,6 +169,29 @@ def _equal_lines(read: Iterable[_Read]) -> list[str]:
         else:
             harmless.append(f"{names}: the same image is stored {len(group)} times; keep one, unless it came so")
     return [*listing.shorten(contradicting, _SHOWN), *listing.shorten(harmless, _SHOWN)]
+
+
+def _range_lines(read: Iterable[_Read], folder_of: Callable[[ImageFile], str]) -> list[str]:
+    """A line on 16-bit images, and one on folders of infrared images that are nearly flat."""
+    contrasts, deep = collections.defaultdict(list), 0
+    for image in read:
+        deep += image.is_16_bit
+        if image.file.modality == INFRARED:
+            contrasts[folder_of(image.file)].append(image.contrast)
+    flat = [name for name, group in sorted(contrasts.items()) if np.median(group) < FLAT]
+    lines = []
+    if deep:
+        low, high = images.PERCENTILES
+        lines.append(
+            f"{deep} images have 16-bit samples, which become 8-bit ones: from the range of config.data.range_16_bit "
+            f"where it is given, else from the {low} to the {high} percentile of each image"
+        )
+    if flat:
+        lines.append(
+            f"{', '.join(flat)}: the images are nearly flat, most pixels of half of them within {FLAT} of 256 gray "
+            "levels; scale the samples to a wider range, or store the 16 bits that the camera gives"
+        )
+    return lines
 
 
 def _color_lines(read: Iterable[_Read], folder_of: Callable[[ImageFile], str]) -> tuple[list[str], list[str]]:

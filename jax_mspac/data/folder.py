@@ -30,6 +30,7 @@ def find(
     folds: int = 0,
     fold: int = 0,
     seed: int = 0,
+    range_16_bit: str = "",
     skip_bad_images: bool = False,
 ) -> Found:
     """What there is in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
@@ -52,6 +53,7 @@ def find(
         a single test set.
       fold: 1 to `folds`; each trains a model of its own. 0 stands for all of them, and their mean.
       seed: of the split and of the simulated images.
+      range_16_bit: "LOW,HIGH", what becomes black and white of 16-bit samples; else percentiles, see `images.read_rgb`.
       skip_bad_images: leave out images that cannot be read.
 
     Raises:
@@ -60,6 +62,7 @@ def find(
     named = listing.root_of(source, _layout(rgb, ir))
     shares = {"test_fraction": test_fraction, "val_fraction": val_fraction, "folds": folds, "fold": fold}
     check_options(test_identities=test_identities, **shares)
+    limits = pixels.parsed_range(range_16_bit)
     root = _find_root(named, rgb, ir, simulate_infrared)
     listed = listing.walk(root, (rgb, ir), depth=2)
     if not listed.images:
@@ -79,6 +82,7 @@ def find(
         "simulate_infrared": simulate_infrared,
         "test_names": test_names,
         "seed": seed,
+        "range_16_bit": limits,
         "skip_bad_images": skip_bad_images,
         **shares,
     }
@@ -91,7 +95,7 @@ def find(
             split: [image for image in numbered if image.identity in identities] for split, identities in splits.items()
         },
         cameras=cameras,
-        read=lambda image: _bytes(root / image.path, image, seed),
+        read=lambda image: _bytes(root / image.path, image, seed, limits),
         check=lambda found: checks.check(found, folder_of=_top, false_color=True),
         problems=problems + split_problems,
         warnings=_remarks(root, listed.others, images),
@@ -173,11 +177,11 @@ def _below(top: str, paths: Iterable[str]) -> Iterator[str]:
     return (path.removeprefix(f"{top}/") for path in paths if path.startswith(f"{top}/"))
 
 
-def _bytes(file: pathlib.Path, image: ImageFile, seed: int) -> bytes:
+def _bytes(file: pathlib.Path, image: ImageFile, seed: int, limits: pixels.Range | None) -> bytes:
     if not image.simulated:
-        return pixels.stored_bytes(file)
+        return pixels.stored_bytes(file, limits)
     digest = hashlib.sha256(f"{seed}/{image.path}".encode()).digest()
-    infrared = pixels.simulate_infrared(pixels.read_rgb(file), int.from_bytes(digest[:8]))
+    infrared = pixels.simulate_infrared(pixels.read_rgb(file, limits), int.from_bytes(digest[:8]))
     return pixels.encode_png(infrared[..., 0])
 
 

@@ -16,20 +16,28 @@ MAX_PIXELS = 178_000_000  # just under what TensorFlow refuses to decode
 # PIL would warn of decompression bombs at half of this.
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
+# (lowest, highest) 16-bit sample.
+Range = tuple[int, int]
+# Of an image's samples, where no range is given.
+PERCENTILES = (0.1, 99.9)
+
 _PLAIN_PNG = (b"\x08\x00", b"\x08\x02")  # bit depth and color type of the header: 8-bit gray, 8-bit RGB
 _PNG_END = b"IEND\xaeB`\x82"
 _MEND = "copy it again from where it came from, or remove it"
 
 
-def read_rgb(source: str | os.PathLike | bytes) -> np.ndarray:
+def read_rgb(source: str | os.PathLike | bytes | Image.Image, range_16_bit: Range | None = None) -> np.ndarray:
     """Reads an image of any format and mode that PIL knows.
 
     An EXIF rotation is applied. Transparent pixels show white, as in an image viewer: what a file keeps under them
-    is arbitrary. 16-bit samples are divided by 257, whatever their range, so that brightness stays comparable across
-    images. Of an animation the first frame counts.
+    is arbitrary. Of an animation the first frame counts.
+
+    16-bit samples are mapped linearly from a range to 0 to 255 and clipped: without `range_16_bit` from the 0.1 and
+    99.9 percentiles of the image, because the raw counts of thermal cameras use a small part of theirs.
 
     Args:
-      source: path of the file, or its bytes.
+      source: path of the file, its bytes, or an image of PIL.
+      range_16_bit: (lowest, highest) of the 16-bit samples that count, the same for all images.
 
     Returns:
       uint8 [H, W, 3].
@@ -37,10 +45,35 @@ def read_rgb(source: str | os.PathLike | bytes) -> np.ndarray:
     Raises:
       UserError: the file is missing, empty, truncated, no image, or has more than MAX_PIXELS pixels.
     """
-    return _decode(*_load(source))[1]
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, range_16_bit)
+    return _decode(*_load(source), range_16_bit)[1]
 
 
-def stored_bytes(path: str | os.PathLike) -> bytes:
+def parsed_range(text: str) -> Range | None:
+    """A field such as "29500,31000" as (lowest, highest); None for "".
+
+    Raises:
+      UserError: it is no such range.
+    """
+    try:
+        low, high = (int(number) for number in text.split(",")) if text else (0, 1)
+    except ValueError:
+        low, high = 1, 0
+    if not 0 <= low < high <= 65535:
+        raise UserError(
+            f"config.data.range_16_bit is {text!r}; expected LOW,HIGH of 0 to 65535, LOW < HIGH, or nothing"
+        )
+    return (low, high) if text else None
+
+
+def is_16_bit(data: bytes) -> bool:
+    """Whether an encoded image has 16-bit gray samples."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.mode.startswith("I")
+
+
+def stored_bytes(path: str | os.PathLike, range_16_bit: Range | None = None) -> bytes:
     """The bytes to store for an image: JPEG or PNG with 8-bit RGB or gray samples, upright and opaque.
 
     A file that is all this already is kept byte for byte; any other is decoded by `read_rgb` and encoded as PNG, which
@@ -48,6 +81,7 @@ def stored_bytes(path: str | os.PathLike) -> bytes:
 
     Args:
       path: path of the file.
+      range_16_bit: see `read_rgb`.
 
     Returns:
       The encoded image.
@@ -56,14 +90,14 @@ def stored_bytes(path: str | os.PathLike) -> bytes:
       UserError: as `read_rgb`.
     """
     data, name = _load(path)
-    plain, pixels = _decode(data, name)
+    plain, pixels = _decode(data, name, range_16_bit)
     return data if plain else encode_png(pixels)
 
 
 def read_file(path: str | os.PathLike) -> tuple[bytes, np.ndarray]:
     """The bytes of an image file and its pixels; see `read_rgb`."""
     data, name = _load(path)
-    return data, _decode(data, name)[1]
+    return data, _decode(data, name, None)[1]
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -155,7 +189,7 @@ def _load(source: str | os.PathLike | bytes) -> tuple[bytes, str]:
     return data, os.fspath(source)
 
 
-def _decode(data: bytes, name: str) -> tuple[bool, np.ndarray]:
+def _decode(data: bytes, name: str, range_16_bit: Range | None) -> tuple[bool, np.ndarray]:
     """Whether encoded bytes can be stored as they are, and their pixels, uint8 [H, W, 3]."""
     if not data:
         raise UserError(f"{name}: the file is empty; {_MEND}")
@@ -167,7 +201,7 @@ def _decode(data: bytes, name: str) -> tuple[bool, np.ndarray]:
         if not too_large:
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
-                return _is_plain(image, data), _to_rgb(image)
+                return _is_plain(image, data), _to_rgb(image, range_16_bit)
     # PIL's decoders raise whatever the broken bytes lead them to: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         reason = "not a known image format" if isinstance(error, Image.UnidentifiedImageError) else error
@@ -187,11 +221,11 @@ def _is_plain(image: Image.Image, data: bytes) -> bool:
     return image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB")
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    """The upright pixels of a loaded image as uint8 [H, W, 3]."""
+def _to_rgb(image: Image.Image, range_16_bit: Range | None) -> np.ndarray:
+    """The upright pixels of an image as uint8 [H, W, 3]."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
-        return np.repeat(_sixteen_to_eight_bits(np.asarray(image))[..., None], 3, axis=-1)
+        return np.repeat(_sixteen_to_eight_bits(np.asarray(image), range_16_bit)[..., None], 3, axis=-1)
     if image.mode == "F":
         raise ValueError("floating-point samples have no fixed range; convert it to 8 or 16 bits")
     if image.has_transparency_data:
@@ -200,8 +234,10 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
     return np.asarray(image.convert("RGB"))
 
 
-def _sixteen_to_eight_bits(samples: np.ndarray) -> np.ndarray:
+def _sixteen_to_eight_bits(samples: np.ndarray, limits: Range | None) -> np.ndarray:
     # PIL opens some 16-bit files as 32-bit integers.
     if samples.min() < 0 or samples.max() > 65535:
         raise ValueError("32-bit samples have no fixed range; convert it to 8 or 16 bits")
-    return np.rint(samples / 257.0).astype(np.uint8)
+    low, high = limits or np.percentile(samples, PERCENTILES)
+    scaled = (samples - float(low)) * (255.0 / max(float(high) - float(low), 1.0))
+    return np.rint(scaled.clip(0.0, 255.0)).astype(np.uint8)

@@ -174,7 +174,7 @@ class Checkpoints:
         """The step that "latest", "best" or a number stands for.
 
         Raises:
-          UserError: there is no such checkpoint.
+          UserError: there is no such checkpoint, or that is no name of one.
         """
         steps, folder = self.steps, self._checkpointer.directory
         if not steps:
@@ -188,6 +188,8 @@ class Checkpoints:
                     "set config.eval.every while training, or use config.eval.checkpoint=latest"
                 )
             return self.best
+        if not which.isdecimal():
+            raise UserError(f"checkpoint {which!r}: expected 'latest', 'best' or a step")
         if int(which) not in steps:
             raise UserError(f"no checkpoint of step {which} in {folder}; there are {', '.join(map(str, steps))}")
         return int(which)

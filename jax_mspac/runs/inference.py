@@ -1,18 +1,22 @@
 """A trained model as a Python object."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from jax_mspac.data.images import read_rgb, resize
+from jax_mspac.data.images import parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runs import provenance
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runs.experiment import Experiment, unit
 from jax_mspac.runtime import parallel
+
+# A path, an image of PIL, or an array: uint8 [H, W, 3], or gray uint8 or uint16 [H, W].
+AnImage = str | pathlib.Path | Image.Image | np.ndarray
 
 
 class Model:
@@ -31,10 +35,11 @@ class Model:
         self.variables = parallel.replicate(variables)
         self.provenance = provenance.read(experiment.workdir)
         self._embed = experiment.embed()
+        self._range = parsed_range(self.config.data.get("range_16_bit", ""))
 
     def embed(
         self,
-        images: np.ndarray | Sequence[np.ndarray | str | pathlib.Path],
+        images: AnImage | Iterable[AnImage],
         modality: str,
         *,
         feature: str | None = None,
@@ -43,19 +48,24 @@ class Model:
         """L2-normalized features: the cosine of two images is the product of their features.
 
         Args:
-          images: uint8 [N, H, W, 3], or a sequence of uint8 arrays [H, W, 3] of any sizes or of paths of image files.
+          images: one image or several, of any sizes: paths of image files, images of PIL, or uint8 arrays [H, W, 3] or
+            [H, W]; gray ones may be uint16, which are scaled as `data.images.read_rgb` does. Also uint8 [N, H, W, 3].
           modality: "visible" or "infrared", of all images.
           feature: "before_neck" or "after_neck"; default: the one that the run's primary reports.
           batch: images at a time.
 
         Returns:
-          float32 [N, D].
+          float32 [N, D]; N is 1 for one image.
 
         Raises:
-          UserError: a file cannot be read, or the modality or the feature does not exist.
+          UserError: an image cannot be read or has no pixels, or the modality, the feature or the batch is none.
         """
         if modality not in MODALITIES:
             raise UserError(f"modality is {modality!r}; expected {' or '.join(map(repr, MODALITIES))}")
+        if batch < 1:
+            raise UserError(f"batch is {batch}; expected 1 or more images at a time")
+        one = isinstance(images, str | pathlib.Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+        images = [images] if one else list(images)
         feature = feature or self.config.eval.feature
         features = []
         for start in range(0, len(images), batch):
@@ -82,10 +92,20 @@ class Model:
             raise UserError(f"{error.filename}: {error.strerror}") from None
         return np.isin(digests, self.provenance["image_digests"])
 
-    def _prepare(self, image: np.ndarray | str | pathlib.Path) -> np.ndarray:
-        pixels = read_rgb(image) if isinstance(image, str | pathlib.Path) else np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
-            raise UserError(f"an image is {pixels.dtype} {list(pixels.shape)}; expected uint8 [height, width, 3]")
+    def _prepare(self, image: AnImage) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            rgb = image.dtype == np.uint8 and image.ndim == 3 and image.shape[-1] == 3
+            gray = image.dtype in (np.uint8, np.uint16) and image.ndim == 2
+            if not (rgb or gray) or not image.size:
+                raise UserError(
+                    f"an image is {image.dtype} {list(image.shape)}; expected uint8 [height, width, 3], or gray uint8 "
+                    "or uint16 [height, width], with at least one pixel"
+                )
+            pixels = image if rgb else read_rgb(Image.fromarray(image), self._range)
+        elif isinstance(image, str | pathlib.Path | Image.Image):
+            pixels = read_rgb(image, self._range)
+        else:
+            raise UserError(f"an image is a {type(image).__name__}; expected a path, an image of PIL or a numpy array")
         return resize(pixels, self.config.data.height, self.config.data.width)
 
 
@@ -99,7 +119,9 @@ def load(workdir: str | pathlib.Path, checkpoint: str = "latest") -> Model:
     Raises:
       UserError: there is no such run or checkpoint, or the folder is one of several runs.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = pathlib.Path(workdir).expanduser()
+    if workdir.is_file():
+        raise UserError(f"{workdir} is a file; expected the folder of a training run")
     runs = sorted(folder.parent for folder in workdir.glob(f"*/{FOLDER}"))
     if runs and not (workdir / FOLDER).exists():
         names = ", ".join(run.name for run in runs)

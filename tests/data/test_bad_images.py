@@ -40,10 +40,12 @@ def odd_images():
     alpha.putalpha(0)
     cmyk = rgb.convert("CMYK")
     repeated = np.repeat(gray[..., None], 3, axis=-1)
+    low, high = np.percentile(gray, (0.1, 99.9))
+    stretched = np.rint((repeated - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
     return {
         "gray.png": (encoded(Image.fromarray(gray), "PNG"), repeated),
-        "sixteen.png": (encoded(deep, "PNG"), repeated),
-        "sixteen.tif": (encoded(deep, "TIFF"), repeated),
+        "sixteen.png": (encoded(deep, "PNG"), stretched),
+        "sixteen.tif": (encoded(deep, "TIFF"), stretched),
         "alpha.png": (encoded(alpha, "PNG"), np.full_like(pixels, 255)),
         "cmyk.tif": (encoded(cmyk, "TIFF"), np.asarray(cmyk.convert("RGB"))),
         "turned.png": (encoded(rgb, "PNG", exif=exif), np.rot90(pixels, -1)),

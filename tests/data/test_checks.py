@@ -152,3 +152,18 @@ def test_many_equal_files_end_in_a_count(tmp_path):
     warnings = prepared("folder", root, tmp_path).builder_config.found.warnings
     assert "identities p6, p7" in warnings[0]
     assert len(warnings) == 7 and warnings[-1] == "... and 2 more"
+
+
+def test_flat_infrared_images_and_sixteen_bits_are_told(name, root, tmp_path):
+    infrared = files_in(root, SIDES[name][1])
+    recolor(infrared, lambda pixels: 115 + gray(pixels) / 40)
+    warnings = the_line(prepared(name, root, tmp_path / "flat").builder_config.found.warnings, "nearly flat")
+    assert SIDES[name][1][0] in warnings and "of 256 gray levels" in warnings
+    if name == "folder":
+        for file in infrared:
+            samples = np.asarray(Image.open(file).convert("L")).astype(np.uint16)
+            file.unlink()
+            Image.fromarray(29500 + 6 * samples).save(file.with_suffix(".png"))
+        warnings = prepared(name, root, tmp_path / "deep").builder_config.found.warnings
+        assert f"{len(infrared)} images have 16-bit samples" in the_line(warnings, "16-bit")
+        assert not any("flat" in line for line in warnings)

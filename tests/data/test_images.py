@@ -58,7 +58,30 @@ def test_sixteen_bits_keep_their_brightness_in_every_container():
     samples = np.array([[0, 257, 25700], [32896, 65278, 65535]], np.uint16)
     expected = np.repeat(np.array([[0, 1, 100], [128, 254, 255]], np.uint8)[..., None], 3, -1)
     for form in ("PNG", "TIFF", "PPM"):
-        np.testing.assert_array_equal(images.read_rgb(encode(Image.fromarray(samples), form)), expected)
+        read = images.read_rgb(encode(Image.fromarray(samples), form), (0, 65535))
+        np.testing.assert_array_equal(read, expected)
+
+
+def test_sixteen_bits_fill_the_range_from_the_percentiles_of_the_image(tmp_path):
+    """Counts of a thermal camera: 256 steps of 6 among 65,536, and two broken pixels."""
+    samples = np.repeat(29500 + 6 * np.arange(256), 20).astype(np.uint16).reshape(64, 80)
+    samples[0, 0], samples[-1, -1] = 0, 65535
+    low, high = np.percentile(samples, 0.1), np.percentile(samples, 99.9)
+    expected = np.rint(np.clip((samples - low) / (high - low), 0, 1) * 255)
+    read = images.read_rgb(encode(Image.fromarray(samples), "PNG"))
+    np.testing.assert_array_equal(read[..., 0], expected)
+    assert np.unique(read).size == 256
+    (tmp_path / "thermal.png").write_bytes(encode(Image.fromarray(samples), "PNG"))
+    stored = images.stored_bytes(tmp_path / "thermal.png", (29500, 30520))
+    np.testing.assert_array_equal(images.read_rgb(stored)[..., 0], np.rint(np.clip((samples - 29500.0) / 4, 0, 255)))
+    flat = images.read_rgb(encode(Image.fromarray(np.full((4, 4), 30000, np.uint16)), "PNG"))
+    assert np.unique(flat).size == 1
+
+
+@pytest.mark.parametrize("text", ["1", "a,b", "5,5", "0,70000", "-1,5"])
+def test_impossible_ranges_are_named(text):
+    with pytest.raises(UserError, match=r"config.data.range_16_bit is .*expected LOW,HIGH"):
+        images.parsed_range(text)
 
 
 def test_transparent_pixels_show_white_whatever_lies_under_them():
