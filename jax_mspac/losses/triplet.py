@@ -1,9 +1,10 @@
 """Triplet losses over a batch: distances to examples of the same identity below distances to other identities.
 
-Both take this device's anchors and, on several devices, the gathered batch as candidates; the mean over devices is then
-the loss of the whole batch, in value and gradient. An anchor among the candidates is a positive of itself, at distance
-0 up to rounding: without another positive it still pushes negatives away. An anchor without a negative contributes 0
-to the mean over all anchors.
+Both take this device's anchors [n, D] with labels int [n] and, on several devices, the gathered batch [N, D] with its
+labels as candidates; without candidates, the anchors are these. The mean over devices is then the loss of the whole
+batch, in value and gradient. An anchor among the candidates is a positive of itself, at distance 0 up to rounding:
+without another positive it still pushes negatives away. An anchor without a negative contributes 0 to the mean over all
+anchors.
 """
 
 import dataclasses
@@ -29,16 +30,7 @@ def batch_hard(
     """Batch-hard triplet loss (Hermans et al., arXiv 1703.07737).
 
     mean_a max(margin + max_p d(a, p) - min_n d(a, n), 0), d the Euclidean distance.
-
-    Args:
-      anchors: [n, D].
-      labels: int [n].
-      candidates: [N, D]; the anchors if not given.
-      candidate_labels: int [N]; given if and only if candidates are.
-      margin: None for the soft margin, log(1 + exp(max_p d(a, p) - min_n d(a, n))).
-
-    Returns:
-      float32 scalar.
+    Without a margin it is soft: log(1 + exp(max_p d(a, p) - min_n d(a, n))).
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
     hardest_positive = largest(jnp.where(same, distance, 0.0), axis=1)
@@ -64,16 +56,6 @@ def weighted_regularized(
 
     With `squared` it is the enhanced squared difference loss of CAJ (Ye et al., ICCV 2021): the difference D of the two
     sums is replaced by sign(D) D^2. CAJ clips D^2 at 88, where its gradient vanishes; here it grows on.
-
-    Args:
-      anchors: [n, D].
-      labels: int [n].
-      candidates: [N, D]; the anchors if not given.
-      candidate_labels: int [N]; given if and only if candidates are.
-      squared: whether to square the difference, keeping its sign.
-
-    Returns:
-      float32 scalar.
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
     difference = _softmax_mean(distance, distance, same) - _softmax_mean(distance, -distance, ~same)

@@ -13,9 +13,8 @@ HUB = "hf://"
 def resolve(spec: str) -> Path:
     """Finds the weights file that `spec` names, downloading it if need be.
 
-    Args:
-      spec: path of a file, or hf://OWNER/NAME[@REVISION] for model.safetensors of a Hugging Face Hub model, which is
-        kept in that library's cache.
+    That is a path, or hf://OWNER/NAME[@REVISION] for model.safetensors of a Hugging Face Hub model, which is kept in
+    that library's cache.
 
     Raises:
       UserError: if the file does not exist or cannot be downloaded.
@@ -41,10 +40,7 @@ def resolve(spec: str) -> Path:
 
 
 def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file of named tensors; never runs code from it.
-
-    Args:
-      path: .safetensors, .npz, or .pth / .pt (which needs torch).
+    """Reads a file of named tensors, .safetensors, .npz, or .pth / .pt (which needs torch); never runs code from it.
 
     Raises:
       UserError: if the suffix is unknown, the file is damaged or holds other things than tensors, or torch is missing.

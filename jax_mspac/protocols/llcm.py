@@ -11,11 +11,7 @@ def protocols(
 ) -> list[RetrievalProtocol]:
     """Both directions, single-shot; images of the query's identity from its own camera do not count.
 
-    Args:
-      identities: int [N].
-      cameras: int [N], 1 to 9.
-      modalities: int [N], positions in `MODALITIES`.
-      trials: galleries to draw, with seeds 0, 1, ...
+    `identities`, `cameras` (1 to 9) and `modalities` are as for `folder.protocols`.
     """
     return folder.protocols(
         identities, cameras, modalities, shots=(1,), trials=trials, exclude_same_camera=True, name="llcm"
