@@ -45,17 +45,17 @@ def main(argv: list[str]) -> None:
     if not values.workdir:
         raise app.UsageError("--workdir is required, for example --workdir runs/demo")
     command.quiet_libraries()
-    workdir = pathlib.Path(values.workdir)
+    workdir = pathlib.Path(values.workdir).expanduser()
     locations = {"source": values.source, "data_dir": values.data_dir}
     with command.command("the same command starts again"):
         saved = workdir / config_file.FILE
         if saved.exists() and config_file.load(saved).train.compilation_cache:
             command.cache_compilations()
-        output = pathlib.Path(values.output or workdir / FOLDER)
+        output = pathlib.Path(values.output or workdir / FOLDER).expanduser()
         with disk.explained({output: "--output"}):
             report(
                 workdir,
-                against=pathlib.Path(values.against) if values.against else None,
+                against=pathlib.Path(values.against).expanduser() if values.against else None,
                 checkpoint=values.checkpoint,
                 locations={name: value for name, value in locations.items() if value is not None},
                 output=output,

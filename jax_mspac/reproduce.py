@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config is required, for example --config configs/study.py")
     command.quiet_libraries()
     name = pathlib.Path(config_flags.get_config_filename(values["config"])).stem
-    workdir = pathlib.Path(values.workdir or f"runs/{table.name}-{name}")
+    workdir = pathlib.Path(values.workdir or f"runs/{table.name}-{name}").expanduser()
     with command.command():
         rows = table.chosen(values.row)
         if values.config.train.compilation_cache:

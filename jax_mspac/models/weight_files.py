@@ -23,7 +23,7 @@ def resolve(spec: str) -> Path:
         "give a file with model.pretrained=/path/model.safetensors, or start from scratch with model.pretrained=none"
     )
     if not spec.startswith(HUB):
-        path = Path(spec)
+        path = Path(spec).expanduser()
         if not path.is_file():
             raise UserError(f"model.pretrained={spec}: there is no such file or workdir; {by_hand}")
         return path
