@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,12 @@ from jax_mspac.errors import UserError
 from jax_mspac.modalities import INFRARED, VISIBLE
 from jax_mspac.protocols import folder
 from jax_mspac.protocols.base import RetrievalProtocol
+
+# File names of public data sets: 0002_c1s1_000451_03.jpg (Market-1501 and DukeMTMC), 0001_c03_0005.jpg, 0001_3_5.png.
+PATTERNS = {
+    "market1501": r"(?P<identity>-?\d+)_c(?P<camera>\d+)",
+    "identity_camera": r"(?P<identity>[^_]+)_(?:c|cam)?(?P<camera>\d+)_",
+}
 
 
 def find(
@@ -31,9 +38,12 @@ def find(
     fold: int = 0,
     seed: int = 0,
     range_16_bit: str = "",
+    pattern: str = "",
     skip_bad_images: bool = False,
 ) -> Found:
     """What there is in `source`/{rgb,ir}/<identity>/<image> or .../<identity>/<camera>/<image>.
+
+    Also read: `source`/<identity>/{rgb,ir}/<image>, and, with a `pattern`, files whose names tell identity and camera.
 
     Cameras are numbered from 1 in the order of their names; without a camera level the rgb folder is camera 1 and the
     ir folder camera 2.
@@ -53,6 +63,8 @@ def find(
         a single test set.
       fold: 1 to `folds`; each trains a model of its own. 0 stands for all of them, and their mean.
       seed: of the split and of the simulated images.
+      pattern: of file names below {rgb,ir}, for folders that do not tell identities: a name of `PATTERNS`, or a regular
+        expression with the groups `identity` and, if names tell it, `camera`.
       range_16_bit: "LOW,HIGH", what becomes black and white of 16-bit samples; else percentiles, see `images.read_rgb`.
       skip_bad_images: leave out images that cannot be read.
 
@@ -64,11 +76,18 @@ def find(
     check_options(test_identities=test_identities, **shares)
     limits = pixels.parsed_range(range_16_bit)
     root = _find_root(named, rgb, ir, simulate_infrared)
-    listed = listing.walk(root, (rgb, ir), depth=2)
+    # Identities hold rgb and ir, not the other way round.
+    turned = not (root / rgb).is_dir()
+    listed = listing.walk(root, _identities(root, (rgb, ir)) if turned else (rgb, ir), depth=2)
     if not listed.images:
         raise UserError(f"{root}: no image found in {rgb} and {ir}. {_layout(rgb, ir)}")
-    images, problems = place(listed, rgb=rgb, ir=ir)
-    if simulate_infrared and (root / ir).is_dir():
+    if pattern:
+        images, problems = matched(listed, _compiled(pattern), rgb=rgb, ir=ir)
+    else:
+        images, problems = place(_turned(listed) if turned else listed, rgb=rgb, ir=ir)
+    if turned:
+        images = [image._replace(path=_turn(image.path)) for image in images]
+    if simulate_infrared and any(image.modality == INFRARED for image in images):
         images = [image._replace(simulated=image.modality == INFRARED) for image in images]
     elif simulate_infrared:
         images = derive_infrared(images, rgb=rgb, ir=ir)
@@ -83,6 +102,7 @@ def find(
         "test_names": test_names,
         "seed": seed,
         "range_16_bit": limits,
+        "pattern": pattern,
         "skip_bad_images": skip_bad_images,
         **shares,
     }
@@ -96,7 +116,9 @@ def find(
         },
         cameras=cameras,
         read=lambda image: _bytes(root / image.path, image, seed, limits),
-        check=lambda found: checks.check(found, folder_of=_top, false_color=True),
+        check=lambda found: checks.check(
+            found, folder_of=lambda file: rgb if file.modality == VISIBLE else ir, false_color=True
+        ),
         problems=problems + split_problems,
         warnings=_remarks(root, listed.others, images),
         skip_bad_images=skip_bad_images,
@@ -152,6 +174,53 @@ def place(found: listing.Listing, *, rgb: str, ir: str) -> tuple[list[ImageFile]
     return sorted(files), [line for lines in (stray, deep, empty) for line in listing.shorten(lines)]
 
 
+def matched(
+    found: listing.Listing, pattern: re.Pattern[str], *, rgb: str, ir: str
+) -> tuple[list[ImageFile], list[str]]:
+    """As `place`, with identity and camera read off the names of the files, in whatever folders below rgb and ir."""
+    files, strange = [], []
+    for top, modality in ((rgb, VISIBLE), (ir, INFRARED)):
+        for path in _below(top, (file.path for file in found.images)):
+            if names := pattern.match(path.rpartition("/")[2]):
+                camera = names.groupdict().get("camera") or top
+                files.append(ImageFile(f"{top}/{path}", names["identity"], camera, modality))
+            else:
+                strange.append(
+                    f"{top}/{path}: its name does not fit config.data.pattern {pattern.pattern!r}; rename it"
+                )
+    return sorted(files), listing.shorten(strange)
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(PATTERNS.get(pattern, pattern))
+        if "identity" in compiled.groupindex:
+            return compiled
+        reason = "it has no group (?P<identity>...)"
+    except re.error as error:
+        reason = str(error)
+    expected = f"{', '.join(PATTERNS)}, or a regular expression such as {PATTERNS['market1501']}"
+    raise UserError(f"config.data.pattern is {pattern!r}, but {reason}; expected {expected}")
+
+
+def _turn(path: str) -> str:
+    """<identity>/rgb/... as rgb/<identity>/..., and back."""
+    first, second, *rest = path.split("/")
+    return "/".join((second, first, *rest))
+
+
+def _turned(found: listing.Listing) -> listing.Listing:
+    inside = [path for path in found.folders if "/" in path]
+    images = [file._replace(path=_turn(file.path)) for file in found.images if "/" in file.path]
+    return listing.Listing(images, found.others, list(map(_turn, inside)))
+
+
+def _identities(root: pathlib.Path, tops: Sequence[str]) -> list[str]:
+    """The folders of identities that hold some of `tops` with images right in them."""
+    below = (path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith("."))
+    return [path.name for path in below if listing.walk(path, tops, depth=0).images]
+
+
 def derive_infrared(files: Iterable[ImageFile], *, rgb: str, ir: str) -> list[ImageFile]:
     """Turns a part of each identity's visible files into simulated infrared; none is on both sides.
 
@@ -199,11 +268,6 @@ def _read_names(path: str) -> list[str]:
     return names
 
 
-def _top(file: ImageFile) -> str:
-    """The folder that holds the folders of the identities."""
-    return file.path[: file.path.index(f"/{file.identity}/")]
-
-
 def _remarks(root: pathlib.Path, others: Sequence[listing.File], files: Iterable[ImageFile]) -> list[str]:
     """What the user should know, of files and identities that are passed over."""
     remarks = []
@@ -227,6 +291,9 @@ def _remarks(root: pathlib.Path, others: Sequence[listing.File], files: Iterable
 def _find_root(named: pathlib.Path, rgb: str, ir: str, simulate_infrared: bool) -> pathlib.Path:
     if not rgb or not ir or rgb == ir:
         raise UserError(f"rgb {rgb!r} and ir {ir!r}: they must name two different folders below {named}")
+    for below in (named, *sorted(path for path in named.iterdir() if path.is_dir())):
+        if not any((below / top).is_dir() for top in (rgb, ir)) and len(_identities(below, (rgb, ir))) > 1:
+            return below
     root = listing.find_root(named, (rgb, ir)) or named
     needed = [rgb] if simulate_infrared else [rgb, ir]
     missing = [name for name in needed if not (root / name).is_dir()]
@@ -239,7 +306,8 @@ def _find_root(named: pathlib.Path, rgb: str, ir: str, simulate_infrared: bool) 
 
 def _layout(rgb: str, ir: str) -> str:
     return (
-        f"Expected in it: {rgb}/<identity>/<image> and {ir}/<identity>/<image>, or <identity>/<camera>/<image>. "
+        f"Expected in it: {rgb}/<identity>/<image> and {ir}/<identity>/<image>, or <identity>/<camera>/<image>, or "
+        f"<identity>/{rgb}/<image> and <identity>/{ir}/<image>; config.data.pattern reads identities off file names. "
         "In training, --config.data.rgb and --config.data.ir take other names for these two folders, and "
         "--config.data.simulate_infrared=True makes the second out of the first. configs/demo.py needs no data at all"
     )

@@ -35,6 +35,7 @@ def record(train: ImageSet, test: ImageSet, *, data: Mapping[str, Any], weights:
       data: the fields of `config.data`.
       weights: `config.model.pretrained`.
     """
+    weights = os.path.expanduser(weights)
     origin = _origin(weights)
     before = read(pathlib.Path(weights)) if os.path.isdir(weights) else None
     return {

@@ -4,6 +4,7 @@ import contextlib
 import logging as standard_logging
 import os
 import pathlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ _GRACE_SECONDS = 5
 
 def run(main: Callable[[list[str]], None], **options: Any) -> None:
     """`absl.app.run` for a program that ends even where a failed disk keeps threads of libraries waiting."""
+    for stream in (sys.stdout, sys.stderr):
+        # What a locale without UTF-8 cannot show, such as the sign of a deviation, must not end a run.
+        stream.reconfigure(errors="replace")
     try:
         app.run(main, **options)
     except SystemExit as end:
@@ -67,12 +71,21 @@ def quiet_libraries() -> None:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Flags and config overrides; a mistake in them ends with a line, not with the stack trace of a library."""
+    """Flags and config overrides; a mistake in them ends with a line, not with the stack trace of a library.
+
+    A config of a folder `configs` may import its neighbors (`from configs import study`) wherever the command runs.
+    """
+    for argument in argv:
+        if path := re.fullmatch(r"--?config=(.+)", argument):
+            sys.path.append(str(pathlib.Path(path[1]).resolve().parents[1]))
+    sys.path.append(str(pathlib.Path(__file__).parents[2]))
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         kind = "there is no such setting" if isinstance(error, AttributeError | KeyError) else "a setting is wrong"
-        sys.exit(f"error: {kind}: {error}")
+        # The text of a KeyError is quoted, and holds quotes.
+        told = error.args[0] if isinstance(error, KeyError) and error.args else error
+        sys.exit(f"error: {kind}: {str(told).strip(chr(34)).replace(chr(10), '. ')}")
 
 
 def cache_compilations() -> None:

@@ -23,7 +23,7 @@ _MENDS = {
 
 def sets_folder(data_dir: str) -> str:
     """Where TFDS keeps prepared sets: `config.data.data_dir`, or its default."""
-    return data_dir or os.environ.get("TFDS_DATA_DIR") or os.path.expanduser("~/tensorflow_datasets")
+    return os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
 
 
 @contextlib.contextmanager

@@ -122,7 +122,7 @@ def initial_state(config: ConfigDict, method: Method) -> State:
     """Step 0 on the host: random parameters, and the backbone of `model.pretrained`. A function of the config alone."""
     # The default generator takes three times as long to compile for the many shapes of a network.
     state = jax.device_get(jax.jit(method.init)(jax.random.key(config.seed, impl="rbg")))
-    weights = config.model.pretrained
+    weights = os.path.expanduser(config.model.pretrained)
     if weights != "none" and isinstance(method, Trained):
         source = f"model.pretrained={weights}"
         if os.path.isdir(weights):

@@ -4,6 +4,7 @@ import itertools
 import os
 import shutil
 import socket
+import tempfile
 
 import numpy as np
 import pytest
@@ -23,6 +24,12 @@ def prepared(tmp_path, **options):
     builder = sets.build("folder", source=str(tmp_path / "photos"), data_dir=str(tmp_path / "tfds"), **options)
     builder.download_and_prepare()
     return builder
+
+
+def set_of(**options) -> ImageSet:
+    builder = sets.build("folder", **options)
+    builder.download_and_prepare()
+    return all_splits(builder)
 
 
 def all_splits(builder) -> ImageSet:
@@ -314,3 +321,63 @@ def test_too_few_identities_for_the_split(tmp_path):
 def test_missing_split_is_named(root, tmp_path):
     with pytest.raises(UserError, match="split val: folder has only"):
         load_split(prepared(tmp_path), "train+val")
+
+
+def test_identities_that_hold_the_modalities_are_the_same_set(tmp_path):
+    straight = draw_folder_tree(tmp_path / "straight", images=2)
+    for archive in ("turned", "unpacked/archive"):
+        for file in straight.rglob("*.png"):
+            top, identity, name = file.relative_to(straight).parts
+            place = tmp_path / archive / identity / top
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, place / name)
+    one = set_of(source=str(straight), data_dir=str(tmp_path / "tfds"))
+    for root in ("turned", "unpacked"):
+        two = set_of(source=str(tmp_path / root), data_dir=str(tmp_path / "tfds"))
+        rows = [
+            sorted(zip(s.images, (s.identity_names[i] for i in s.identities), s.cameras, s.modalities, strict=True))
+            for s in (one, two)
+        ]
+        assert rows[0] == rows[1] and len(rows[0]) == 20
+        assert two.paths[0] == "anna/ir/0.png"
+
+
+@pytest.mark.parametrize(
+    "pattern, names",
+    [
+        ("market1501", ("0002_c1s1_000451_03.jpg", "0002", "1")),
+        ("identity_camera", ("0001_c03_0005.jpg", "0001", "03")),
+        ("identity_camera", ("17_6_5.png", "17", "6")),
+        (r"(?P<camera>\d)-(?P<identity>\w+)", ("3-anna.png", "anna", "3")),
+        (r"(?P<identity>[a-z]+)", ("anna1.png", "anna", "rgb")),
+    ],
+)
+def test_flat_folders_are_read_by_the_names_of_their_files(pattern, names, tmp_path):
+    name, identity, camera = names
+    found = listing.Listing([listing.File(f"rgb/{name}", 1, 1), listing.File("rgb/below/.x", 1, 1)], [], [])
+    images, problems = folder.matched(found, folder._compiled(pattern), rgb="rgb", ir="ir")
+    assert images == [ImageFile(f"rgb/{name}", identity, camera, "visible")]
+    assert len(problems) == 1 and "rgb/below/.x: its name does not fit config.data.pattern" in problems[0]
+
+
+def test_a_flat_set_is_prepared_and_impossible_patterns_are_named(tmp_path):
+    straight = draw_folder_tree(tmp_path / "straight", images=2)
+    for file in straight.rglob("*.png"):
+        top, identity, name = file.relative_to(straight).parts
+        (tmp_path / "flat" / top).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "flat" / top / f"{identity}_{1 if top == 'rgb' else 2}_{name}")
+    options = {"source": str(tmp_path / "flat"), "data_dir": str(tmp_path / "tfds")}
+    flat = set_of(pattern="identity_camera", **options)
+    assert len(flat) == 20 and set(flat.identity_names) == {"anna", "ben", "carl", "dora", "emil"}
+    assert set(flat.cameras) == {1, 2}
+    for pattern in ("(", "(?P<camera>.)"):
+        with pytest.raises(UserError, match=r"config.data.pattern is .*expected market1501, identity_camera"):
+            set_of(pattern=pattern, **options)
+
+
+def test_no_folder_is_left_behind(root, tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    prepared(tmp_path)
+    prepared(tmp_path)
+    assert list((tmp_path / "temporary").iterdir()) == []
