@@ -183,18 +183,20 @@ def embed_images(
     return features
 
 
-def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
+def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = False) -> Embed:
     """The embedding of a method as a function: see `compiled`.
 
     Args:
       method: whose `embed` to run.
       flip: average the features of each image and of its horizontal flip.
+      normalized: run its `embed_normalized`, of float32 images, in the place of that.
     """
+    of_images = method.embed_normalized if normalized else method.embed
 
     def embed(variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        features = method.embed(variables, images, modality)
+        features = of_images(variables, images, modality)
         if flip:
-            mirrored = method.embed(variables, images[:, :, ::-1], modality)
+            mirrored = of_images(variables, images[:, :, ::-1], modality)
             features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
         return features
 

@@ -14,5 +14,6 @@ SYSTEM = System(
         "eval.flip": True,
     },
     images=(4, 4),
+    layout=agw.LAYOUT,
     recipe={**agw.RECIPE, "optimizer.warmup": 0.1, "optimizer.milestones": (0.2, 0.5)},
 )

@@ -3,9 +3,38 @@
 The original adds up the identity losses of its stripes, ours is their mean: so the other losses weigh a sixth.
 """
 
-from jax_mspac.methods import learned
-from jax_mspac.methods.base import System
+import re
+from typing import Any
 
+from jax_mspac.methods import agw, learned
+from jax_mspac.methods.base import System
+from jax_mspac.models import layouts
+from jax_mspac.models.layouts import LINEAR, OIHW, Row
+
+
+def _settings(tensors: layouts.Tensors) -> dict[str, Any]:
+    def numbers(pattern: str) -> list[int]:
+        return [int(match[1]) for name in tensors if (match := re.match(pattern, name))]
+
+    return {
+        **layouts.resnet_settings(tensors),
+        "model.shared_from": 1 + max(numbers(r"visible_module\.visible\.layer(\d)"), default=0),
+        "model.stripes": 1 + max(numbers(r"local_conv_list\.(\d+)\.")),
+        "model.embedding_dim": len(tensors["local_conv_list.0.0.bias"]),
+    }
+
+
+LAYOUT = layouts.Layout(
+    streams=agw.STREAMS,
+    rows=(
+        Row(r"embedder/embedding_(?P<part>\d+)/kernel", "local_conv_list.{part}.0.weight", OIHW),
+        *layouts.norm("embedder/neck", "local_conv_list.{part}.1", minus="local_conv_list.{part}.0.bias"),
+        Row("heads/classifier", "fc_list.{part}.weight", LINEAR),
+        Row("heads/classifier_bias", "fc_list.{part}.bias"),
+    ),
+    first=("fc_list.0.weight", "local_conv_list.0.0.bias"),
+    settings=_settings,
+)
 SYSTEM = System(
     title="Hetero-center triplet",
     build=learned.build,
@@ -18,6 +47,7 @@ SYSTEM = System(
         "loss.hetero_center_triplet.weight": 1 / 6,
         "loss.hetero_center_triplet.stripes": 6.0,
     },
+    layout=LAYOUT,
     images=(4, 4),
     recipe={
         **learned.AGW_RECIPE,

@@ -180,8 +180,11 @@ class Learned:
         return {**variables, "embedder": {**variables["embedder"], **updated}}
 
     def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        images = {modality: augmentation.normalize(images)}
-        features = self.embedder.apply(variables["embedder"], images, train=False)
+        return self.embed_normalized(variables, augmentation.normalize(images), modality)
+
+    def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        """As `embed`, of float32 images that are normalized already."""
+        features = self.embedder.apply(variables["embedder"], {modality: images}, train=False)
         return jax.tree.map(flatten_parts, features)
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
