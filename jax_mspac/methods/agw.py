@@ -1,6 +1,7 @@
 """AGW (Ye et al., arXiv 2001.04193): own stems, non-local blocks, GeM, BNNeck, weighted regularized triplet loss.
 
-GeM's exponent is learned here and 3 in the original.
+As in the public code, non-local blocks have one inner channel, and GeM's exponent is fixed. The weights of the triplet
+are the paper's: `loss.weighted_regularized.epsilon=1e-6` is what the code adds.
 """
 
 from typing import Any
@@ -16,7 +17,9 @@ SETTINGS = {
     **learned.IDENTITY_ALONE,
     "model.shared_from": 1,
     "model.nonlocal_blocks": True,
+    "model.nonlocal_channels": 1,
     "model.pooling": "gem",
+    "model.gem_learned": False,
     "loss.weighted_regularized.weight": 1.0,
 }
 

@@ -1,6 +1,7 @@
 """Hetero-center triplet loss (Liu et al., arXiv 2008.06223): shared from layer 2 on, six GeM stripes.
 
-The original adds up the identity losses of its stripes, ours is their mean: so the other losses weigh a sixth.
+The triplet sees what is classified: stripes after batch normalization and ReLU. The original adds up the losses of its
+stripes, ours are means: weight 6 makes them sums. The settings are those for SYSU-MM01.
 """
 
 import re
@@ -42,9 +43,14 @@ SYSTEM = System(
         **learned.IDENTITY_ALONE,
         "model.shared_from": 2,
         "model.embedding_dim": 256,  # per stripe
+        "model.neck": "relu",
         "model.pooling": "gem",
+        "model.gem_learned": False,
         "loss.identity": "part",
-        "loss.hetero_center_triplet.weight": 1 / 6,
+        "loss.identity_weight": 6.0,
+        "loss.classifier_bias": True,
+        "loss.hetero_center_triplet.weight": 1.0,
+        "loss.hetero_center_triplet.feature": "after_neck",
         "loss.hetero_center_triplet.stripes": 6.0,
     },
     layout=LAYOUT,

@@ -8,6 +8,7 @@ from helpers.steps import CLASSES, make_batch, run, tiny_config
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
+from jax_mspac.methods import augmentation
 from jax_mspac.models import resnet
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.studies import TABLES
@@ -74,9 +75,8 @@ def test_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_labe
     count = len(batch["visible"]["label"])
     assert len(images["visible"]) == 2 * count and len(images["infrared"]) == count
     np.testing.assert_array_equal(labels[:count], labels[count : 2 * count])
-    pixels = np.asarray(images["visible"]) * np.array([0.229, 0.224, 0.225]) + np.array([0.485, 0.456, 0.406])
-    first, second = np.split(pixels, 2)
-    np.testing.assert_allclose(first * 255, batch["visible"]["image"], atol=1e-2)
+    first, second = np.split(np.asarray(images["visible"]), 2)
+    np.testing.assert_allclose(first, augmentation.normalize(batch["visible"]["image"]), atol=1e-4)
     for image, copy in zip(first, second, strict=True):
         matches = [np.allclose(copy, image[..., channel : channel + 1], atol=1e-4) for channel in range(3)]
         assert sum(matches) == 1
@@ -90,6 +90,13 @@ def test_settings_of_a_system_give_way_to_the_user_s():
     assert configured.loss.dual_constrained.weight == 3.0 and configured.loss.dual_constrained.margin == 0.7
     assert configured.model.shared_from == 5 and configured.model.parts == () and configured.loss.mecen.weight == 0
     assert config.model.shared_from == 1  # the original is as it was
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_recipe_takes_back_nothing_that_makes_its_system(name):
+    system = methods.METHODS[name]
+    both = system.settings.keys() & system.recipe.keys()
+    assert {field: system.settings[field] for field in both} == {field: system.recipe[field] for field in both}
 
 
 def test_batches_keep_their_size_and_recipes_their_own():
