@@ -87,10 +87,11 @@ class Model:
         Raises:
           UserError: they are of another type or size, not finite, or the method takes no such pixels; see also `embed`.
         """
-        size = [self.config.data.height, self.config.data.width, 3]
+        height, width = self.config.data.height, self.config.data.width
         images = np.asarray(images)
-        if images.dtype != np.float32 or images.ndim != 4 or list(images.shape[1:]) != size:
-            raise UserError(f"images are {images.dtype} {list(images.shape)}; expected normalized float32 [N, *{size}]")
+        if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
+            expected = f"normalized float32 [N, {height}, {width}, 3]"
+            raise UserError(f"images are {images.dtype} {list(images.shape)}; expected {expected}")
         if not np.isfinite(images).all():
             raise UserError("images hold values that are not finite")
         if not isinstance(self._experiment.method(), Learned):
