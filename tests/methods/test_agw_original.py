@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 from helpers import originals
 
@@ -117,11 +118,8 @@ def test_steps_are_the_original_s(agw):
         if step > 0:
             continue
         # After one step the momentum is the gradient with its weight decay.
-        (momentum,) = (
-            s.trace
-            for s in jax.tree.leaves(state.training["optimizers"], is_leaf=lambda s: hasattr(s, "trace"))
-            if hasattr(s, "trace")
-        )
+        leaves = jax.tree.leaves(state.training["optimizers"], is_leaf=lambda leaf: isinstance(leaf, optax.TraceState))
+        (momentum,) = (leaf.trace for leaf in leaves if isinstance(leaf, optax.TraceState))
         norms = jax.tree_util.tree_map_with_path(
             lambda path, m, w: (originals.agw_key(path), np.linalg.norm(m - DECAY * w)),
             jax.device_get(momentum),
