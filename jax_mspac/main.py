@@ -103,9 +103,11 @@ def run(
         config_lib.validate(config)
     with distributed.joined(**(processes or {})):
         from jax_mspac.runs.workdir import explained
-        from jax_mspac.runtime import memory
+        from jax_mspac.runtime import accelerators, memory
         from jax_mspac.training import series
 
+        if (told := accelerators.unused()) and distributed.is_main():
+            print(told, flush=True)
         memory.keep()
         # One run or several, as the config says.
         with explained(config, workdir):

@@ -6,7 +6,8 @@
 #
 # What must be set in the environment:
 #   CLUSTER, PROJECT, ZONE   of a cluster that `xpk cluster create` made
-#   IMAGE                    a container image with this repository as its working directory, and JAX for TPU or GPU
+#   IMAGE                    a container image with this repository as its working directory, and JAX for TPU or GPU:
+#                            launch/Dockerfile builds it
 #   TPU_TYPE                 such as v6e-16, for TPUs; or
 #   DEVICE_TYPE              such as h100-mega-80gb-8, for GPUs
 # What may be set:

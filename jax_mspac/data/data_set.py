@@ -102,6 +102,7 @@ class DataSet:
       published: (mode, shots, direction) -> what the slides print of that protocol.
       published_note: what a reader of these rows must know.
       test_set: of a published test set whose protocols fix it.
+      uses_cameras: whether its protocols look at cameras.
     """
 
     name: str
@@ -116,6 +117,7 @@ class DataSet:
     published: Callable[..., Sequence[Published]] | None = None
     published_note: str = ""
     test_set: TestSet | None = None
+    uses_cameras: bool = True
 
     @property
     def fields(self) -> dict[str, Any]:

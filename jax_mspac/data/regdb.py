@@ -212,5 +212,6 @@ SET = DataSet(
     expected_counts=EXPECTED_COUNTS,
     parts=parts,
     published=published.regdb,
+    uses_cameras=False,
     published_note="They are means over ten trials, each with a model of its own; this run is one trial.",
 )

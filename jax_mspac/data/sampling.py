@@ -61,6 +61,12 @@ class IdentitySampler:
         return self.identities * sum(self.images)
 
     @property
+    def never_drawn(self) -> list[str]:
+        """Names of the identities without images in a modality that batches have."""
+        names = self.image_set.identity_names
+        return [names[rank] for rank in sorted(set(range(len(names))) - set(self._eligible.tolist()))]
+
+    @property
     def _drawn(self) -> list[int]:
         """The modalities that batches have images of."""
         return [modality for modality, count in enumerate(self.images) if count]

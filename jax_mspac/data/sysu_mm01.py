@@ -141,6 +141,13 @@ def search(
         modes, galleries = ("validation",), ("seeded",)
     elif sysu_lists and "official" not in galleries:
         galleries = ("official", *galleries)
+    there = set(np.asarray(cameras)[np.asarray(modalities) == MODALITIES.index(VISIBLE)].tolist())
+    for mode in modes:
+        if absent := sorted(set(sysu_mm01.MODES.get(mode, ((), ()))[1]) - there):
+            raise UserError(
+                f"SYSU-MM01 mode {mode!r} searches a gallery of cameras {list(sysu_mm01.MODES[mode][1])}, but there is "
+                f"no image of {absent}; give the whole gallery, or leave the mode out of config.eval.modes"
+            )
     official: dict[str, Any] = {}
     if "official" in galleries:
         places = [pathlib.Path(sysu_lists).expanduser() / inside / LISTS_FILE for inside in ("", "exp")]

@@ -9,7 +9,7 @@ The file holds the whole test set; the protocols draw the galleries from it. Its
                               those give features and config.eval.postprocessing
     query_ids [Q]             integers: the identity numbers of the data set's folders
     gallery_ids [G]           integers
-    query_cams [Q]            integers: the camera numbers of the data set
+    query_cams [Q]            integers: the camera numbers of the data set; not needed for RegDB
     gallery_cams [G]          integers
     gallery_index [G]         integers from 1: the place of an image among all images, sorted by path, of its identity
                               and camera. Galleries are drawn by it. Official galleries need it; without it, seeded ones
@@ -124,10 +124,17 @@ def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dic
     Raises:
       UserError: lists everything that is wrong with the file.
     """
-    arrays, problems = _load(path)
+    arrays, problems, others = _load(path)
+    if not data_set.uses_cameras:
+        arrays |= {
+            f"{side}_cams": np.ones(arrays[f"{side}_ids"].shape, np.int64)
+            for side in ("query", "gallery")
+            if f"{side}_cams" not in arrays and arrays.get(f"{side}_ids") is not None
+        }
     features = ("distances",) if "distances" in arrays else ("query_features", "gallery_features")
     required = (*features, "query_ids", "query_cams", "gallery_ids", "gallery_cams", *["gallery_index"] * indexed)
-    problems += [f"{key} is missing; expected {_expected(key)}" for key in required if key not in arrays]
+    if missing := [f"{key} is missing; expected {_expected(key)}" for key in required if key not in arrays]:
+        problems += [*missing, *([f"keys of the file that are not read: {', '.join(others)}"] if others else [])]
     if "distances" in arrays:
         both = [key for key in ("query_features", "gallery_features") if key in arrays]
         problems += [f"{key} and distances are both given; expected one or the other" for key in both]
@@ -139,8 +146,8 @@ def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dic
     return {key: value.astype(np.int64) if value.dtype.kind in "iu" else value for key, value in arrays.items()}
 
 
-def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray | None], list[str]]:
-    """The arrays by key, None where one cannot be read, and what is wrong with those."""
+def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray | None], list[str], list[str]]:
+    """The arrays by key, None where one cannot be read; what is wrong with those; and the other keys."""
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a .npz file with the features to score")
     if not zipfile.is_zipfile(path):
@@ -150,6 +157,7 @@ def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray | None], list[str]]:
     # NumPy and zipfile have no common error type: damage ends in any of a dozen.
     try:
         with np.load(path, allow_pickle=False) as file:
+            others = sorted(set(file.files) - _AXES.keys())
             for key in _AXES.keys() & set(file.files):
                 try:
                     arrays[key] = np.asarray(file[key])
@@ -158,7 +166,7 @@ def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray | None], list[str]]:
                     problems.append(f"{key} cannot be read ({error}); expected {_expected(key)}")
     except Exception as error:
         raise UserError(f"{path} is damaged ({error}); write it with numpy.savez and copy it whole") from error
-    return {key: arrays[key] for key in _AXES if key in arrays}, sorted(problems)
+    return {key: arrays[key] for key in _AXES if key in arrays}, sorted(problems), others
 
 
 def _wrong_shapes(arrays: dict[str, np.ndarray]) -> list[str]:
@@ -260,7 +268,9 @@ def _notes(arrays: dict[str, np.ndarray], path: pathlib.Path, data_set: DataSet)
     if data_set.test_set and found != data_set.test_set.images:
         queries, gallery = data_set.test_set.images
         notes.append(f"Not the test set of {data_set.name}, which has {queries} query and {gallery} gallery images.")
-    if "gallery_index" not in arrays:
+    if unmatched := int((~np.isin(arrays["query_ids"], arrays["gallery_ids"])).sum()):
+        notes.append(f"{unmatched} of {found[0]} queries have no image of their identity in the gallery: not counted.")
+    if "gallery_index" not in arrays and data_set.uses_cameras:
         notes.append("Without gallery_index: galleries are drawn from the images in the order of the file.")
     return notes
 

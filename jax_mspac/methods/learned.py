@@ -151,7 +151,7 @@ class Learned:
             features=features,
             logits=self.heads.apply(heads, features[self.identity.identity_feature]),
             labels=labels,
-            num_visible=len(images[VISIBLE]),
+            num_visible=len(images.get(VISIBLE, ())),
             gather=parallel.gather,
         )
         terms = {"identity": self.identity(examples)}
@@ -167,20 +167,24 @@ class Learned:
         return {"embedder": pooling.constrained(params["embedder"]), "heads": {**heads, **kept}}
 
     def view(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
-        """Augmented images by modality, and the labels of the visible, then of the infrared ones."""
+        """Augmented images by modality, and the labels of the visible, then of the infrared ones.
+
+        A modality without images is left out: layers of its own would normalize by the statistics of nothing.
+        """
+        present = [modality for modality in MODALITIES if batch[modality]["slot"].size]
 
         def augmented(modality: str, keys: jax.Array, how: augmentation.Augmentation) -> jax.Array:
             return augmentation.augment(batch[modality]["image"], keys, modality=modality, augmentation=how)
 
-        keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in MODALITIES}
-        images = {m: augmented(m, keys[m], self.augmentation) for m in MODALITIES}
-        labels = {m: batch[m]["label"] for m in MODALITIES}
-        if self.augmentation.channel_augmentation:
+        keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in present}
+        images = {m: augmented(m, keys[m], self.augmentation) for m in present}
+        labels = {m: batch[m]["label"] for m in present}
+        if VISIBLE in images and self.augmentation.channel_augmentation:
             second = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys[VISIBLE], len(MODALITIES))
             exchanged = augmented(VISIBLE, second, dataclasses.replace(self.augmentation, channel_exchange=1.0))
             images[VISIBLE] = jnp.concatenate([images[VISIBLE], exchanged])
             labels[VISIBLE] = jnp.tile(labels[VISIBLE], 2)
-        return images, jnp.concatenate([labels[m] for m in MODALITIES])
+        return images, jnp.concatenate([labels[m] for m in present])
 
     def settle(self, variables: PyTree, batch: Batch) -> PyTree:
         images, _ = self.view(batch, jnp.int32(0))

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
+from jax_mspac.data import listing
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.input import training_batches
 from jax_mspac.data.sampling import IdentitySampler
@@ -76,6 +77,12 @@ def _train(experiment: Experiment) -> dict[str, Any]:
         + (f", {loop.sampler.batch_size} images per step" if loop else ""),
         flush=True,
     )
+    if loop and (names := loop.sampler.never_drawn):
+        print(
+            f"warning: {len(names)} of these training identities lack images of a modality that batches have, and are "
+            f"never drawn: {', '.join(listing.shorten(names, 5))}",
+            flush=True,
+        )
 
     with Checkpoints(workdir / FOLDER, keep=config.checkpoint.keep) as checkpoints:
         missed: dict[str, float] = {}

@@ -109,3 +109,13 @@ def test_ten_thousand_identities_of_which_some_have_one_image():
             repeats = np.unique(rows, return_counts=True)[1]
             assert repeats.max() - repeats.min() <= 1
     assert len(seen) == 156 * 64
+
+
+def test_identities_that_lack_a_drawn_modality_are_named_and_never_drawn():
+    counts = {"visible": (5, 0, 4, 6, 2), "infrared": (4, 4, 0, 5, 3)}
+    for images, missing in (((3, 2), ["01", "02"]), ((3, 0), ["01"]), ((0, 2), ["02"])):
+        sampler = make_sampler(images=images, **counts)
+        drawn = np.concatenate([np.hstack([part.ravel() for part in batch]) for batch in sampler.batches(0, 50)])
+        names = sampler.image_set.identity_names
+        assert sampler.never_drawn == missing
+        assert {names[rank] for rank in sampler.image_set.identities[drawn]} == {*names} - {*missing}

@@ -385,3 +385,29 @@ def test_command_line(tmp_path, keys, lists):
 def test_scoring_loads_neither_jax_nor_tensorflow():
     program = "import sys, jax_mspac.evaluation.feature_files; sys.exit(bool({'jax', 'tensorflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
+
+
+def test_a_gallery_without_the_cameras_of_a_mode_is_not_called_that_mode(tmp_path, keys):
+    indoor = keys["gallery_cams"] < 3
+    part = {name: values[indoor] if name.startswith("gallery") else values for name, values in keys.items()}
+    with pytest.raises(UserError, match=r"mode 'all' searches .*no image of \[4, 5\].*config.eval.modes"):
+        rows_of(tmp_path, part, sysu_config())
+    rows = rows_of(tmp_path, part, sysu_config(modes=("indoor",)))
+    assert rows == [row for row in rows_of(tmp_path, keys, sysu_config()) if row["mode"] == "indoor"]
+
+
+def test_regdb_needs_no_cameras_and_tells_of_queries_that_do_not_count(tmp_path):
+    rng = np.random.default_rng(0)
+    ids = np.repeat(np.arange(1, 13), 4)
+    given = {f"{side}_features": rng.standard_normal((48, 8)).astype(np.float32) for side in ("query", "gallery")}
+    config = config_lib.default_config("regdb")
+    outcome = score(config, save(tmp_path, given | {"query_ids": ids - 1, "gallery_ids": ids}), tmp_path / "out")
+    assert outcome["notes"][-1].startswith("4 of 48 queries have no image of their identity in the gallery")
+    with_cameras = given | {"query_ids": ids - 1, "gallery_ids": ids, "query_cams": ids % 2, "gallery_cams": ids % 3}
+    assert outcome["rows"] == score(config, save(tmp_path, with_cameras), tmp_path / "out")["rows"]
+
+
+def test_keys_of_another_code_base_are_named(tmp_path):
+    given = {"query_feat": np.ones((2, 3)), "gall_feat": np.ones((2, 3)), "query_label": np.ones(2, int)}
+    with pytest.raises(UserError, match=r"query_features is missing.*\n(.*\n)*.*gall_feat, query_feat, query_label"):
+        score(sysu_config(), save(tmp_path, given), tmp_path / "out")

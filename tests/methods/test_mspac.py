@@ -157,3 +157,25 @@ def test_checkpoint_of_four_devices_goes_on_with_another_number(tmp_path):
         _, metrics = update(restored, parallel.shard(make_batch(config, devices, seed=1), used))
         losses[devices] = float(metrics["loss"])
     np.testing.assert_allclose([losses[2], losses[1]], losses[4], rtol=1e-4)
+
+
+@pytest.mark.parametrize("alone, other", [("visible", "infrared"), ("infrared", "visible")])
+def test_one_modality_alone_leaves_the_layers_of_the_other_as_they_are(alone, other):
+    config = tiny_config(
+        **{f"batch.{other}": 0, "loss.mecen.weight": 0.0, "loss.batch_hard.weight": 0.0, "model.shared_from": 2}
+    )
+    method = methods.build(config, num_identities=CLASSES)
+    batch = make_batch(config)
+    batch[other] = {name: values[:, :0] for name, values in batch[other].items()}
+    used = jax.local_devices()[:1]
+    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
+    state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+    after, metrics = update(state, parallel.shard(batch, used))
+    assert np.isfinite(float(metrics["loss"]))
+    before, after = (
+        jax.tree.leaves_with_path(one.variables["embedder"]["batch_stats"]) for one in (state, jax.device_get(after))
+    )
+    changed = {jax.tree_util.keystr(path): (a != b).any() for (path, a), (_, b) in zip(before, after, strict=True)}
+    assert any(alone in name for name in changed) and any(other in name for name in changed)
+    for name, moved in changed.items():
+        assert moved == (other not in name), name
