@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from helpers.steps import CLASSES, make_batch, run, tiny_config
+from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
 
+from configs import sysu, sysu_slides, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
@@ -27,12 +28,13 @@ LOSSES = {
     "caj": {"weighted_regularized"},
     "mspac": {"mecen"},
 }
+STEPS = 20  # of a whole schedule
 NO_LOSSES = {"loss", "identity", "learning_rate"}
 
 
 def system_config(name, **overrides):
     """Small images, whose map has as many rows as the systems have stripes; a narrow network, narrow features."""
-    small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "recipe": "config"}
+    small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "train.steps": STEPS}
     config = tiny_config(**small | overrides)
     chosen = {"batch.identities", "batch.visible", "batch.infrared", "model.parts", *overrides}
     if methods.METHODS[name].settings.get("model.embedding_dim"):
@@ -62,9 +64,28 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         assert first.keys() == second.keys() == LOSSES[name] | NO_LOSSES
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=5e-4, atol=1e-6)
         weights = {loss: config.loss[loss].weight for loss in LOSSES[name]}
-        total = first["identity"] + sum(weight * first[loss] for loss, weight in weights.items())
+        total = config.loss.identity_weight * first["identity"]
+        total += sum(weight * first[loss] for loss, weight in weights.items())
         np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
+    assert_trains(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [sysu, sysu_strong, sysu_slides], ids=lambda config: config.__name__)
+def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
+    config = config.get_config()
+    config.data.height, config.data.width, config.model.width = 96, 32, 4
+    config.batch.identities = min(config.batch.identities, CLASSES)
+    config.train.steps = STEPS
+    assert_trains(config)
+
+
+def assert_trains(config):
+    state, metrics = run(config, 1, steps=STEPS, batch=drawn_batch)
+    assert np.isfinite([value for step in metrics for value in step.values()]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
 
 
 def test_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_label():
