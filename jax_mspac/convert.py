@@ -12,7 +12,7 @@ which data. The second writes a file that the public code loads. Files of torch 
 import pathlib
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jax_mspac import config as config_lib
 from jax_mspac.runtime import command
@@ -26,6 +26,19 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of the run: written with --from, read with --to.")
     flags.DEFINE_string("checkpoint", "latest", "Of --to: latest, best or a step.")
     config_flags.DEFINE_config_file("config", help_string="Of --from: the data. Default: SYSU-MM01, 288x144.")
+
+
+def get_config() -> ConfigDict:
+    """This file is the config where none is given."""
+    return config_lib.full_size_config("sysu_mm01")
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """As `command.parse_flags`; --config.x=y works without --config."""
+    names = {word.lstrip("-").partition("=")[0] for word in argv if word.startswith("-")}
+    if "from" in names and "config" not in names:
+        argv = [argv[0], f"--config={__file__}", *argv[1:]]
+    return command.parse_flags(argv)
 
 
 def main(argv: list[str]) -> None:
@@ -42,7 +55,7 @@ def main(argv: list[str]) -> None:
         if values.to:
             conversion.to_torch(workdir, values.checkpoint, weights)
             return
-        config = values.config or config_lib.full_size_config("sysu_mm01")
+        config = values.config
         config_lib.split_lists(config)
         config_lib.check_types(config)
         config.method = values["from"].value
@@ -51,4 +64,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    command.run(main, flags_parser=command.parse_flags)
+    command.run(main, flags_parser=parse_flags)

@@ -100,7 +100,7 @@ def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path) -> Non
 
 def _layout(method: str) -> layouts.Layout:
     if method not in convertible():
-        raise UserError(f"{method} has no public PyTorch code that is known here; there are {', '.join(convertible())}")
+        raise UserError(f"no layout of public checkpoints of {method} is known; there are {', '.join(convertible())}")
     return methods.named(method).layout
 
 
@@ -124,7 +124,10 @@ def _configured(config: ConfigDict, held: Mapping[str, Any], weights: pathlib.Pa
 
 def _of_another_code(weights: pathlib.Path, method: str, missing: list[str], tensors: Mapping[str, np.ndarray]) -> str:
     others = [n for n, other in convertible().items() if not other.layout.lacks(other.layout.renamed(tensors))]
-    text = f"{weights} is no checkpoint of the public code of {method}: it has no tensor {missing[0]}...; "
+    text = (
+        f"{weights} is no checkpoint of the public code of {method}: "
+        f"it has no tensor whose name begins with {missing[0]}; "
+    )
     if others:
         return text + f"it looks like one of {' or '.join(others)}: --from {others[0]}"
     if any(name.startswith(("conv1.", "layer1.")) for name in tensors):

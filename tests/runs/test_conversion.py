@@ -136,6 +136,10 @@ def test_a_converted_run_is_evaluated_and_reported_and_says_what_is_not_known(co
     assert (folder / "results.json").exists()
     page = report(folder).read_text()
     assert "not known" in page and "that training has not seen" not in page
+
+
+def test_a_converted_run_is_neither_overwritten_nor_trained_on(converted):
+    folder = converted("hetero_center_triplet")
     with pytest.raises(UserError, match=r"hct\.safetensors: nobody knows"):
         jax_mspac.load(folder).trained_on([])
     with pytest.raises(UserError, match=r"converted from .*hct\.safetensors.*--config\.model\.pretrained="):
@@ -228,12 +232,12 @@ def test_the_other_index_of_hetero_center_s_classifiers_is_known(networks):
         (
             "agw",
             "hetero_center_triplet",
-            "no tensor classifier.weight.*looks like one of hetero_center_triplet: ",
+            "begins with classifier.weight.*looks like one of hetero_center_triplet: ",
         ),
-        ("hetero_center", "agw", r"no tensor visible_net\.visible\..*looks like one of agw or caj: --from agw"),
+        ("hetero_center", "agw", r"begins with visible_net\.visible\..*looks like one of agw or caj: --from agw"),
         ("agw", {"conv1.weight": (4, 3, 7, 7)}, r"looks like a backbone.*--config\.model\.pretrained=FILE"),
         ("caj", {"encoder.0.weight": (3,)}, "its names begin with encoder"),
-        ("mspac", "agw", "mspac has no public PyTorch code.*agw, caj"),
+        ("mspac", "agw", "of mspac is known.*agw, caj"),
     ],
 )
 def test_a_file_of_another_code_is_told_from_a_damaged_one(tmp_path, system, of, told):
