@@ -52,11 +52,11 @@ def main(argv: list[str]) -> None:
     if MODE.value == "score" and any(value not in (None, False) for value in processes.values()):
         raise app.UsageError("--mode score runs in one process, without --distributed and its like")
     command.quiet_libraries()
-    features = pathlib.Path(FEATURES.value) if FEATURES.value else None
+    features = pathlib.Path(FEATURES.value).expanduser() if FEATURES.value else None
     config_file = pathlib.Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     name = f"score-{features.stem}" if features else config_file.stem
     with command.command():
-        workdir = pathlib.Path(WORKDIR.value or f"runs/{name}")
+        workdir = pathlib.Path(WORKDIR.value or f"runs/{name}").expanduser()
         run(CONFIG.value, workdir, MODE.value, features=features, processes=processes)
 
 

@@ -7,13 +7,13 @@ settings. A second run on the same data (--against), such as a baseline, is draw
 
 import pathlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
 
 from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file
-from jax_mspac.runs.results import SCORE_NAMES
+from jax_mspac.runs.results import SCORE_NAMES, percent
 from jax_mspac.runtime import command, disk
 
 if TYPE_CHECKING:
@@ -45,17 +45,17 @@ def main(argv: list[str]) -> None:
     if not values.workdir:
         raise app.UsageError("--workdir is required, for example --workdir runs/demo")
     command.quiet_libraries()
-    workdir = pathlib.Path(values.workdir)
+    workdir = pathlib.Path(values.workdir).expanduser()
     locations = {"source": values.source, "data_dir": values.data_dir}
     with command.command("the same command starts again"):
         saved = workdir / config_file.FILE
         if saved.exists() and config_file.load(saved).train.compilation_cache:
             command.cache_compilations()
-        output = pathlib.Path(values.output or workdir / FOLDER)
+        output = pathlib.Path(values.output or workdir / FOLDER).expanduser()
         with disk.explained({output: "--output"}):
             report(
                 workdir,
-                against=pathlib.Path(values.against) if values.against else None,
+                against=pathlib.Path(values.against).expanduser() if values.against else None,
                 checkpoint=values.checkpoint,
                 locations={name: value for name, value in locations.items() if value is not None},
                 output=output,
@@ -117,8 +117,7 @@ def report(
     path = page.write(
         page.Page(
             title=f"Run {workdir.resolve().name}",
-            lead=_lead(run, other),
-            figures=_figures(run, other),
+            **_head(run, other),
             notes=tuple(run.notes),
             sections=tuple(drawn),
         ),
@@ -128,8 +127,9 @@ def report(
     return path
 
 
-def _lead(run: "Run", other: "Run | None") -> str:
-    from jax_mspac.reporting.scores import describe, primary
+def _head(run: "Run", other: "Run | None") -> dict[str, Any]:
+    """The page's lead and its figures: the primary metric's scores, with the second run's by the same protocol."""
+    from jax_mspac.reporting.scores import describe, primary, same
     from jax_mspac.runs import provenance
 
     config, images = run.config, run.test.image_set
@@ -142,22 +142,14 @@ def _lead(run: "Run", other: "Run | None") -> str:
     if other is not None:
         text += f" The second run is {other.workdir.resolve().name}, checkpoint of step {other.step}."
     row = primary(run.records.results)
-    return text + (f" Primary metric: {describe(row)}." if row else "")
-
-
-def _figures(run: "Run", other: "Run | None") -> tuple[tuple[str, str], ...]:
-    """The primary metric's scores, and the second run's by the same protocol; () without results."""
-    from jax_mspac.reporting.scores import percent, primary, same
-
-    row = primary(run.records.results)
     if row is None:
-        return ()
+        return {"lead": text, "figures": ()}
     second = same(row, other.records.results) if other is not None else None
     figures = []
     for score in PRIMARY:
         beside = f" (second run {percent(second[score]['mean'])} %)" if second is not None else ""
         figures.append((f"{percent(row[score]['mean'])} %", SCORE_NAMES[score] + beside))
-    return tuple(figures)
+    return {"lead": f"{text} Primary metric: {describe(row)}.", "figures": tuple(figures)}
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config is required, for example --config configs/study.py")
     command.quiet_libraries()
     name = pathlib.Path(config_flags.get_config_filename(values["config"])).stem
-    workdir = pathlib.Path(values.workdir or f"runs/{table.name}-{name}")
+    workdir = pathlib.Path(values.workdir or f"runs/{table.name}-{name}").expanduser()
     with command.command():
         rows = table.chosen(values.row)
         if values.config.train.compilation_cache:
@@ -72,14 +72,9 @@ def reproduce(
     seeds: int,
     workdir: pathlib.Path,
 ) -> str:
-    """Trains what is not trained yet and returns the table as Markdown.
+    """Trains what is not trained yet of some rows of a table, `seeds` runs each, and returns the table as Markdown.
 
-    Args:
-      table: which one.
-      rows: those of its rows to train.
-      config: what the rows have in common.
-      seeds: runs per row.
-      workdir: folder of the table; made if it is missing.
+    The config is what the rows have in common; the workdir, made if it is missing, is the table's.
 
     Raises:
       UserError: a row does not fit the config, before anything is trained; or a run fails.

@@ -68,13 +68,7 @@ NOT_NEGATIVE = Expected("0 or a positive number", lambda value: 0 <= value < mat
 
 
 def setting(default: Any, expected: Expected | None = None, meaning: str = "") -> Any:
-    """A dataclass field for a setting.
-
-    Args:
-      default: its value unless it is set.
-      expected: what it may be besides a value of the type of its default.
-      meaning: of the value, for readers.
-    """
+    """A dataclass field for a setting: default, what it may be besides a value of that type, meaning for readers."""
     return dataclasses.field(default=default, metadata={"expected": expected, "meaning": meaning})
 
 

@@ -6,7 +6,7 @@ has
     fit(features, ids, modalities, *, dims, ...) -> Projection
 
 with features float [N, D], ids and modalities int [N]; a modality is a position in `modalities.MODALITIES`.
-`projections.project` applies what was learned.
+`projections.metric` documents the arguments that all share, `projections.project` applies what was learned.
 """
 
 from jax_mspac.classical import cca, craft, hcml, hog, kissme, lfda, lomo, pca

@@ -5,37 +5,16 @@ import numpy as np
 from jax_mspac.classical import projections
 
 
-def fit(
-    features: np.ndarray,
-    ids: np.ndarray,
-    modalities: np.ndarray,
-    *,
-    dims: int,
-    pca_dims: int = 100,
-    shrinkage: float = 0.01,
-    max_images: int = 4000,
-    seed: int = 0,
-) -> projections.Projection:
+@projections.metric(pca_dims=100)
+def fit(sample: projections.Sample, *, dims: int, shrinkage: float = 0.01) -> projections.Projection:
     """W_v = C_vv^-1/2 U and W_i = C_ii^-1/2 V with U S V^T the SVD of C_vv^-1/2 C_vi C_ii^-1/2.
 
     The covariances are over all pairs of a visible and an infrared image of the same person, computed from sums (a
-    reading of ours: the original has one partner for each sample). Each modality has its own mean.
-
-    Args:
-      features: float [N, D].
-      ids: int [N].
-      modalities: int [N].
-      dims: columns of the projection, by falling correlation. All weigh the same, so that more than tell persons apart
-        do harm. At most one less than the identities seen in both modalities are not zero, as no more correlate.
-      pca_dims: principal components that the correlations are taken on.
-      shrinkage: share of the identity matrix, times the mean variance of the components, in C_vv and C_ii.
-      max_images: at most this many are fitted on, see `projections.subset`.
-      seed: picks those images, and starts the randomized SVD.
-
-    Raises:
-      UserError: see `projections.reduce`.
+    reading of ours: the original has one partner for each sample). Each modality has its own mean. Columns are by
+    falling correlation. All weigh the same, so that more than tell persons apart do harm. At most one less than the
+    identities seen in both modalities are not zero, as no more correlate. `shrinkage` is the share of the identity
+    matrix, times the mean variance of the components, in C_vv and C_ii.
     """
-    sample = projections.reduce(features, ids, modalities, pca_dims=pca_dims, max_images=max_images, seed=seed)
     means, auto, cross = pair_covariances(sample)
     whitening = [_inverse_root(projections.shrink(each, shrinkage, scale=sample.scale)) for each in auto]
     left, correlations, right = np.linalg.svd(whitening[0] @ cross @ whitening[1])

@@ -14,20 +14,16 @@ from jax_mspac.classical import projections
 _ROWS = 1024  # images whose distances to all others are in memory at once
 
 
+@projections.metric(pca_dims=100)
 def fit(
-    features: np.ndarray,
-    ids: np.ndarray,
-    modalities: np.ndarray,
+    sample: projections.Sample,
     *,
     dims: int,
-    pca_dims: int = 100,
     subspace_dims: int = 50,
     discrepancy: float = 0.6,
     same_neighbors: int = 10,
     other_neighbors: int = 30,
     shrinkage: float = 0.01,
-    max_images: int = 4000,
-    seed: int = 0,
 ) -> projections.Projection:
     """Marginal Fisher analysis (Yan et al., TPAMI 2007) of augmented features: S_b w = l S_w w, by falling l.
 
@@ -37,24 +33,13 @@ def fit(
     person in each; with many, all neighbors would be of the same view, and the views never compared.
 
     Args:
-      features: float [N, D].
-      ids: int [N].
-      modalities: int [N].
-      dims: columns of the projection.
-      pca_dims: principal components that are augmented.
       subspace_dims: principal components of each modality that are compared. At most half of the components that were
         found, as larger subspaces always meet.
       discrepancy: weight, in [0, 1), of the paper's penalty on differences between the modalities' projections.
       same_neighbors: nearest images of the same identity, in the other modality, that an image is joined to in S_w.
       other_neighbors: nearest images of other identities, in the other modality, that it is joined to in S_b.
       shrinkage: share of the identity matrix, times the mean variance of the augmented features, in S_w.
-      max_images: at most this many are fitted on, see `projections.subset`.
-      seed: picks those images, and starts the randomized SVD.
-
-    Raises:
-      UserError: see `projections.reduce`.
     """
-    sample = projections.reduce(features, ids, modalities, pca_dims=pca_dims, max_images=max_images, seed=seed)
     blocks = augmentation(sample, subspace_dims=subspace_dims, discrepancy=discrepancy)
     augmented = (blocks[sample.modalities][:, :, None] * sample.coordinates[:, None, :]).reshape(len(sample.ids), -1)
     same = sample.ids[:, None] == sample.ids
@@ -88,12 +73,9 @@ def augmentation(sample: projections.Sample, *, subspace_dims: int, discrepancy:
 
 
 def neighbor_graph(x: np.ndarray, allowed: np.ndarray, *, count: int) -> scipy.sparse.csr_array:
-    """Joins each image to its nearest allowed ones, in both directions: 0 or 1, sparse [n, n].
+    """Joins each image of x float64 [n, k] to its nearest allowed ones, in both directions: 0 or 1, sparse [n, n].
 
-    Args:
-      x: float64 [n, k].
-      allowed: bool [n, n]. An image is never its own neighbor.
-      count: neighbors of each image; fewer where fewer are allowed.
+    `allowed` is bool [n, n]; an image is never its own neighbor. Where fewer than `count` are allowed it has fewer.
     """
     squares = np.sum(x**2, axis=1)
     count = min(count, len(x) - 1)

@@ -28,37 +28,22 @@ FIRST_STEP = 256.0  # Steps are only ever halved.
 SMALLEST_STEP = 1e-12
 
 
+@projections.metric(pca_dims=600)
 def fit(
-    features: np.ndarray,
-    ids: np.ndarray,
-    modalities: np.ndarray,
+    sample: projections.Sample,
     *,
     dims: int,
-    pca_dims: int = 600,
     intra: float = 0.2,
     iterations: int = 300,
     tolerance: float = 1e-6,
-    max_images: int = 4000,
-    seed: int = 0,
 ) -> projections.Projection:
     """The projections V P and T P, P the leading eigenvectors of M times the roots of its eigenvalues.
 
     Args:
-      features: float [N, D].
-      ids: int [N].
-      modalities: int [N].
-      dims: columns of the projection.
-      pca_dims: principal components that M, V and T are learned on.
       intra: weight of the two losses within a modality.
       iterations: at most this many steps.
       tolerance: the search ends after a step that lowers the loss by less than this part of it.
-      max_images: at most this many are fitted on, see `projections.subset`.
-      seed: picks those images, and starts the randomized SVD.
-
-    Raises:
-      UserError: see `projections.reduce`.
     """
-    sample = projections.reduce(features, ids, modalities, pca_dims=pca_dims, max_images=max_images, seed=seed)
     problem, unit = pose(sample, intra=intra)
     metric, maps, _ = optimize(problem, iterations=iterations, tolerance=tolerance)
     values, vectors = np.linalg.eigh(metric)
@@ -103,12 +88,7 @@ def pose(sample: projections.Sample, *, intra: float) -> tuple[Problem, float]:
 def cross_loss(
     problem: Problem, metric: np.ndarray, maps: np.ndarray
 ) -> tuple[float, Callable[[], np.ndarray], Callable[[], np.ndarray]]:
-    """The loss between the modalities.
-
-    Args:
-      problem: see there.
-      metric: [k, k], symmetric; M.
-      maps: [2, k, k], V and T.
+    """The loss between the modalities, for a symmetric metric M [k, k] and maps V and T [2, k, k].
 
     Returns:
       its value, and functions that compute its gradient for M [k, k] and for V and T [2, k, k].

@@ -12,14 +12,7 @@ BLOCK = 2  # cells
 def extract(images: np.ndarray) -> np.ndarray:
     """9 directions, cells of 8 x 8 pixels, blocks of 2 x 2 cells, on the mean of the three channels.
 
-    Args:
-      images: uint8 [n, H, W, 3] with H and W at least 16.
-
-    Returns:
-      float32 [n, D].
-
-    Raises:
-      UserError: the images are smaller.
+    Images uint8 [n, H, W, 3] give float32 [n, D]; H or W below 16 raise a UserError.
     """
     # Here, so that training a network does not wait for it.
     from skimage import feature

@@ -5,36 +5,15 @@ import numpy as np
 from jax_mspac.classical import projections
 
 
-def fit(
-    features: np.ndarray,
-    ids: np.ndarray,
-    modalities: np.ndarray,
-    *,
-    dims: int,
-    pca_dims: int = 100,
-    shrinkage: float = 0.01,
-    max_images: int = 4000,
-    seed: int = 0,
-) -> projections.Projection:
+@projections.metric(pca_dims=100)
+def fit(sample: projections.Sample, *, dims: int, shrinkage: float = 0.01) -> projections.Projection:
     """M = inv(Sigma_same) - inv(Sigma_diff), its negative eigenvalues set to 0; the projection is L with M = L L^T.
 
     Sigma is the second moment of the differences of pairs. A pair is a visible and an infrared image, as in a search
-    (a reading of ours: the original takes pairs as they are given).
-
-    Args:
-      features: float [N, D].
-      ids: int [N].
-      modalities: int [N].
-      dims: columns of the projection; eigenvectors of M by falling eigenvalue.
-      pca_dims: principal components that M is learned on.
-      shrinkage: share of the identity matrix, times the mean variance of the components, in both Sigmas.
-      max_images: at most this many are fitted on, see `projections.subset`.
-      seed: picks those images, and starts the randomized SVD.
-
-    Raises:
-      UserError: see `projections.reduce`.
+    (a reading of ours: the original takes pairs as they are given). Columns are eigenvectors of M by falling
+    eigenvalue. `shrinkage` is the share of the identity matrix, times the mean variance of the components, in both
+    Sigmas.
     """
-    sample = projections.reduce(features, ids, modalities, pca_dims=pca_dims, max_images=max_images, seed=seed)
     same, different = (projections.shrink(moment, shrinkage, scale=sample.scale) for moment in pair_moments(sample))
     values, vectors = np.linalg.eigh(np.linalg.inv(same) - np.linalg.inv(different))
     factor = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0))

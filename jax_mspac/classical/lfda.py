@@ -7,38 +7,15 @@ from scipy.spatial import distance
 from jax_mspac.classical import projections
 
 
-def fit(
-    features: np.ndarray,
-    ids: np.ndarray,
-    modalities: np.ndarray,
-    *,
-    dims: int,
-    pca_dims: int = 100,
-    neighbor: int = 7,
-    shrinkage: float = 0.01,
-    max_images: int = 4000,
-    seed: int = 0,
-) -> projections.Projection:
+@projections.metric(pca_dims=100)
+def fit(sample: projections.Sample, *, dims: int, neighbor: int = 7, shrinkage: float = 0.01) -> projections.Projection:
     """Solves S_lb v = l S_lw v; columns v sqrt(l), v^T S_lw v = 1, by falling l.
 
-    Both modalities share the projection, and images of one person in the two are neighbors or not as any others.
-
-    Args:
-      features: float [N, D].
-      ids: int [N].
-      modalities: int [N].
-      dims: columns of the projection.
-      pca_dims: principal components that the scatters are taken on.
-      neighbor: the distance to this nearest image of the same identity (the furthest, where there are fewer) is the
-        local scale of an image.
-      shrinkage: share of the identity matrix, times the mean variance of the components, in S_lw.
-      max_images: at most this many are fitted on, see `projections.subset`.
-      seed: picks those images, and starts the randomized SVD.
-
-    Raises:
-      UserError: see `projections.reduce`.
+    Both modalities share the projection, and images of one person in the two are neighbors or not as any others. The
+    distance to the nearest image number `neighbor` of the same identity (the furthest, where there are fewer) is the
+    local scale of an image. `shrinkage` is the share of the identity matrix, times the mean variance of the components,
+    in S_lw.
     """
-    sample = projections.reduce(features, ids, modalities, pca_dims=pca_dims, max_images=max_images, seed=seed)
     within, between = local_scatters(sample.coordinates, sample.ids, neighbor=neighbor)
     values, vectors = scipy.linalg.eigh(between, projections.shrink(within, shrinkage, scale=sample.scale))
     factor = vectors[:, ::-1] * np.sqrt(np.maximum(values[::-1], 0))
@@ -49,16 +26,9 @@ def local_scatters(x: np.ndarray, ids: np.ndarray, *, neighbor: int) -> tuple[np
     """S_lw and S_lb of Sugiyama, divided by n: half the mean over images i of sum_j W_ij (x_i - x_j)(x_i - x_j)^T.
 
     Within a class of n_c images, W_lw = A_ij / n_c and W_lb = A_ij (1/n - 1/n_c) with the affinity
-    A_ij = exp(-|x_i - x_j|^2 / (s_i s_j)); between classes 0 and 1/n. S_lw + S_lb is the total scatter but for what A
-    leaves out within classes, so that only classes need affinities.
-
-    Args:
-      x: float64 [n, k].
-      ids: int [n].
-      neighbor: which nearest neighbor gives the scales s.
-
-    Returns:
-      float64 [k, k] each.
+    A_ij = exp(-|x_i - x_j|^2 / (s_i s_j)), the scale s of an image its distance to the nearest one number `neighbor`;
+    between classes 0 and 1/n. S_lw + S_lb is the total scatter but for what A leaves out within classes, so that only
+    classes need affinities. Of x float64 [n, k] and ids int [n] both are float64 [k, k].
     """
     centerd = x - x.mean(axis=0)
     within, mixture = np.zeros((x.shape[1],) * 2), centerd.T @ centerd

@@ -85,12 +85,7 @@ def siltp_codes(gray: np.ndarray, radius: int) -> np.ndarray:
 def row_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
     """Maximum, over the blocks at one height, of how often each code occurs in a block.
 
-    Args:
-      codes: int [n, h, w] in [0, bins).
-      bins: number of codes.
-
-    Returns:
-      uint8 [n, rows, bins], rows = h // 5 - 1.
+    Codes int [n, h, w] in [0, bins) give uint8 [n, rows, bins], rows = h // 5 - 1.
     """
     count, rows, columns = len(codes), codes.shape[1] // STEP, codes.shape[2] // STEP
     cells = np.arange(count * rows * columns).reshape(count, rows, columns)

@@ -1,5 +1,6 @@
 """What the metric learners share: the projection they return, the images they fit on, PCA and shrinkage."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,13 +66,10 @@ class Sample(NamedTuple):
 
 
 def subset(ids: np.ndarray, modalities: np.ndarray, *, max_images: int, seed: int = 0) -> np.ndarray:
-    """At most max_images images, spread evenly over the identities and their modalities.
+    """At most max_images images, spread evenly over the identities and their modalities: sorted int64 positions.
 
     Round after round takes one more image, at random, from each identity in each modality. A caller that has labels
     before it has features can ask for this first and compute no others: `fit` takes all of these.
-
-    Returns:
-      sorted int64 positions.
     """
     order = np.random.default_rng(seed).permutation(len(ids))
     _, group = np.unique(np.stack([ids, modalities]), axis=1, return_inverse=True)
@@ -107,14 +105,37 @@ def reduce(
     return Sample(coordinates.astype(np.float64), ids, modalities, mean, components)
 
 
+def metric(pca_dims: int | None) -> Callable[[Callable[..., Projection]], Callable[..., Projection]]:
+    """Makes the `fit` of a metric, see `classical`, of a function of a sample; the default of `pca_dims`, None: `dims`.
+
+    Besides the settings of that function, `fit` takes
+
+      features: float [N, D].
+      ids, modalities: int [N].
+      dims: columns of the projection.
+      pca_dims: principal components that the metric is learned on.
+      max_images: at most this many are fitted on, see `subset`; 4000 if not given.
+      seed: picks those images, and starts the randomized SVD; 0 if not given.
+
+    and raises what `reduce` does.
+    """
+
+    def decorated(learn: Callable[..., Projection]) -> Callable[..., Projection]:
+        def fit(features, ids, modalities, *, dims, pca_dims=pca_dims, max_images=4000, seed=0, **settings):
+            kept = {"pca_dims": pca_dims or dims, "max_images": max_images, "seed": seed}
+            return learn(reduce(features, ids, modalities, **kept), dims=dims, **settings)
+
+        fit.__doc__ = learn.__doc__
+        return fit
+
+    return decorated
+
+
 def compose(sample: Sample, matrices: np.ndarray, *, dims: int, centers: np.ndarray | None = None) -> Projection:
     """The PCA of a sample followed by one matrix per modality.
 
-    Args:
-      sample: what `reduce` returned.
-      matrices: [2, k, r], best columns first; further than dims are dropped, missing ones are zero.
-      dims: number of columns of the projection.
-      centers: [2, k], subtracted from the coordinates of each modality; 0 if not given.
+    Of matrices [2, k, r], best columns first, those further than `dims` are dropped and missing ones are zero. The
+    centers [2, k], 0 if not given, are subtracted from the coordinates of each modality.
     """
     found = min(dims, matrices.shape[2])
     padded = np.zeros((2, len(sample.mean), dims), np.float32)

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 from jax_mspac.errors import UserError
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Of the formats for photographs that Pillow reads.
+IMAGE_SUFFIXES = tuple(
+    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pcx .pgm .png .pnm .ppm .sgi .tga .tif .tiff "
+    ".webp".split()
+)
 
 _CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
 # How a user names the folder, for errors.

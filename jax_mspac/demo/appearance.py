@@ -17,13 +17,8 @@ BAGS = ("none", "backpack", "shoulder", "handbag")
 class Material:
     """A surface. Visible cameras see the colors and infrared cameras the reflectances; both see the pattern.
 
-    Attributes:
-      color: main color, RGB in [0, 1].
-      accent: color of the pattern.
-      reflectance: near-infrared brightness in [0, 1], drawn independently of the color.
-      accent_reflectance: the same for the pattern.
-      pattern: one of PATTERNS.
-      period: size of the pattern in body heights.
+    Colors are RGB in [0, 1]; reflectance is near-infrared brightness in [0, 1], drawn independently of the color. Those
+    of the pattern, one of PATTERNS, are called accent; its period is in body heights.
     """
 
     color: Color
@@ -38,13 +33,7 @@ class Material:
 class Body:
     """Proportions; 1 is the average person.
 
-    Attributes:
-      height: of the whole body.
-      shoulders: width across the shoulders.
-      hips: width across the hips.
-      limbs: thickness of arms and legs.
-      head: size of the head.
-      legs: length of the legs, at the expense of the trunk.
+    Height is of the whole body, `limbs` the thickness of arms and legs; long legs are at the expense of the trunk.
     """
 
     height: float
@@ -66,12 +55,9 @@ class Hair:
 
 @dataclasses.dataclass(frozen=True)
 class Top:
-    """Shirt, jacket or coat.
+    """Shirt, jacket or coat. `sleeve` is the share of the arm that is covered, 0 to 1.
 
-    Attributes:
-      sleeve: share of the arm that is covered, 0 to 1.
-      hem: where it ends, as a share of the leg below the hip.
-      flare: width of the hem relative to the hips.
+    `hem` is where it ends, as a share of the leg below the hip, and `flare` the width there relative to the hips.
     """
 
     sleeve: float

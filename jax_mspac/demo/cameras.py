@@ -52,120 +52,41 @@ class Camera:
     noise: float
 
 
-CAMERAS = (
-    Camera(
-        number=1,
-        modality=VISIBLE,
-        headings=(0.5, 0.2, 0.2, 0.1),
-        size=0.86,
-        pitch=0.1,
-        taper=0.05,
-        roll=0.0,
-        scene="bricks",
-        wall=(0.55, 0.4, 0.34),
-        ground=(0.5, 0.49, 0.46),
-        horizon=0.62,
-        cast=(1.05, 1.0, 0.9),
-        exposure=1.05,
-        gamma=1.0,
-        gradient=(0.25, 0.0),
-        vignette=0.1,
-        blur=0.004,
-        noise=0.02,
+# A camera is a column.
+_TABLE = {
+    "number": (1, 2, 3, 4, 5),
+    "modality": (VISIBLE, VISIBLE, VISIBLE, INFRARED, INFRARED),
+    "headings": (
+        (0.5, 0.2, 0.2, 0.1),
+        (0.15, 0.3, 0.35, 0.2),
+        (0.2, 0.15, 0.2, 0.45),
+        (0.35, 0.3, 0.2, 0.15),
+        (0.15, 0.1, 0.45, 0.3),
     ),
-    Camera(
-        number=2,
-        modality=VISIBLE,
-        headings=(0.15, 0.3, 0.35, 0.2),
-        size=0.78,
-        pitch=0.3,
-        taper=0.22,
-        roll=0.05,
-        scene="panels",
-        wall=(0.66, 0.69, 0.72),
-        ground=(0.36, 0.38, 0.42),
-        horizon=0.4,
-        cast=(0.86, 0.98, 1.12),
-        exposure=1.1,
-        gamma=1.15,
-        gradient=(-0.15, -0.25),
-        vignette=0.25,
-        blur=0.007,
-        noise=0.03,
-    ),
-    Camera(
-        number=3,
-        modality=VISIBLE,
-        headings=(0.2, 0.15, 0.2, 0.45),
-        size=0.9,
-        pitch=0.0,
-        taper=-0.04,
-        roll=-0.03,
-        scene="foliage",
-        wall=(0.3, 0.42, 0.22),
-        ground=(0.48, 0.5, 0.36),
-        horizon=0.7,
-        cast=(0.98, 1.06, 0.92),
-        exposure=1.2,
-        gamma=0.85,
-        gradient=(-0.3, 0.15),
-        vignette=0.0,
-        blur=0.005,
-        noise=0.025,
-    ),
-    Camera(
-        number=4,
-        modality=INFRARED,
-        headings=(0.35, 0.3, 0.2, 0.15),
-        size=0.84,
-        pitch=0.2,
-        taper=0.14,
-        roll=-0.04,
-        scene="plaster",
-        wall=(0.4,),
-        ground=(0.3,),
-        horizon=0.5,
-        cast=(1.0,),
-        exposure=1.25,
-        gamma=0.95,
-        gradient=(0.0, 0.2),
-        vignette=0.45,
-        blur=0.007,
-        noise=0.035,
-    ),
-    Camera(
-        number=5,
-        modality=INFRARED,
-        headings=(0.15, 0.1, 0.45, 0.3),
-        size=0.92,
-        pitch=0.05,
-        taper=0.0,
-        roll=0.03,
-        scene="railings",
-        wall=(0.2,),
-        ground=(0.45,),
-        horizon=0.66,
-        cast=(1.0,),
-        exposure=1.25,
-        gamma=1.1,
-        gradient=(0.3, 0.0),
-        vignette=0.3,
-        blur=0.009,
-        noise=0.045,
-    ),
-)
+    "size": (0.86, 0.78, 0.9, 0.84, 0.92),
+    "pitch": (0.1, 0.3, 0.0, 0.2, 0.05),
+    "taper": (0.05, 0.22, -0.04, 0.14, 0.0),
+    "roll": (0.0, 0.05, -0.03, -0.04, 0.03),
+    "scene": ("bricks", "panels", "foliage", "plaster", "railings"),
+    "wall": ((0.55, 0.4, 0.34), (0.66, 0.69, 0.72), (0.3, 0.42, 0.22), (0.4,), (0.2,)),
+    "ground": ((0.5, 0.49, 0.46), (0.36, 0.38, 0.42), (0.48, 0.5, 0.36), (0.3,), (0.45,)),
+    "horizon": (0.62, 0.4, 0.7, 0.5, 0.66),
+    "cast": ((1.05, 1.0, 0.9), (0.86, 0.98, 1.12), (0.98, 1.06, 0.92), (1.0,), (1.0,)),
+    "exposure": (1.05, 1.1, 1.2, 1.25, 1.25),
+    "gamma": (1.0, 1.15, 0.85, 0.95, 1.1),
+    "gradient": ((0.25, 0.0), (-0.15, -0.25), (-0.3, 0.15), (0.0, 0.2), (0.3, 0.0)),
+    "vignette": (0.1, 0.25, 0.0, 0.45, 0.3),
+    "blur": (0.004, 0.007, 0.005, 0.007, 0.009),
+    "noise": (0.02, 0.03, 0.025, 0.035, 0.045),
+}
+CAMERAS = tuple(Camera(**dict(zip(_TABLE, column, strict=True))) for column in zip(*_TABLE.values(), strict=True))
 
 
 def develop(pixels: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """What the camera records of a scene: light, lens, sensor, tone curve.
+    """What the camera records of a scene: light, lens, sensor, tone curve; noise and changes in the light by `rng`.
 
-    Args:
-      pixels: float32 [H, W, C], reflectances in [0, 1]; C is 3 for visible and 1 for infrared cameras.
-      camera: the camera.
-      rng: source of noise and of changes in the light.
-
-    Returns:
-      uint8 [H, W, 3]; infrared pictures are gray, their three channels equal.
+    Float32 [H, W, C], reflectances in [0, 1], become uint8 [H, W, 3]; C is 3 for visible and 1 for infrared cameras,
+    whose pictures are gray, their three channels equal.
     """
     height, width, channels = pixels.shape
     x = np.linspace(-1.0, 1.0, width, dtype=np.float32)
@@ -173,11 +94,8 @@ def develop(pixels: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.
     slope_x, slope_y = np.add(camera.gradient, rng.normal(0.0, 0.12, 2)).astype(np.float32)
     light = (1.0 + slope_x * x) * (1.0 + slope_y * y)
     light *= 1.0 - np.float32(0.5 * camera.vignette) * (np.square(x) + np.square(y))
-    gain = (
-        camera.exposure
-        * np.exp(rng.normal(0.0, 0.14))
-        * np.multiply(camera.cast, np.exp(rng.normal(0.0, 0.04, channels)))
-    )
+    gain = camera.exposure * np.exp(rng.normal(0.0, 0.14))
+    gain = gain * np.multiply(camera.cast, np.exp(rng.normal(0.0, 0.04, channels)))
     picture = pixels * light[..., None] * gain.astype(np.float32)
     picture = blurred(picture, camera.blur * height * rng.uniform(0.6, 1.5))
     picture = np.power(np.clip(picture, 0.0, 1.0), np.float32(camera.gamma * np.exp(rng.normal(0.0, 0.1))))

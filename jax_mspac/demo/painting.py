@@ -10,16 +10,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Paint:
-    """How a surface looks to one camera.
+    """How a surface looks to one camera: float32 [C] tones of the ground (`main`) and of the pattern (`accent`).
 
-    Attributes:
-      main: float32 [C], tone of the ground.
-      accent: float32 [C], tone of the pattern.
-      pattern: one of appearance.PATTERNS.
-      period: size of the pattern in pixels.
-      yaw: direction of the body that wears it: patterns turn with it.
-      rim: how much darker the surface gets toward its sides (they turn away from the camera).
-      side: how much brighter the right side is than the left.
+    The pattern is one of appearance.PATTERNS, its period in pixels; it turns with the yaw of the body that wears it.
+    `rim`: how much darker the surface gets toward its sides (they turn away from the camera); `side`: how much brighter
+    the right side is than the left.
     """
 
     main: np.ndarray
@@ -34,10 +29,7 @@ class Paint:
 def capsule(pixels: np.ndarray, start: np.ndarray, end: np.ndarray, radii: tuple[float, float], paint: Paint) -> None:
     """Paints a tapered capsule from `start` to `end` (float [2]) over `pixels` (float32 [H, W, C]), in place."""
     reach = max(radii)
-    frame = _frame(pixels, start, end, reach)
-    if frame is None:
-        return
-    window, along, across, length = frame
+    window, along, across, length = _frame(pixels, start, end, reach)
     share = np.clip(along / length, 0.0, 1.0)
     radius = radii[0] + (radii[1] - radii[0]) * share
     distance = np.sqrt(np.square(along - share * length) + np.square(across)) - radius
@@ -47,21 +39,14 @@ def capsule(pixels: np.ndarray, start: np.ndarray, end: np.ndarray, radii: tuple
 def strip(
     pixels: np.ndarray, start: np.ndarray, end: np.ndarray, widths: tuple[tuple[float, float], ...], paint: Paint
 ) -> None:
-    """Paints a straight strip of varying width over `pixels`, in place.
+    """Paints a straight strip of varying width over `pixels` (float32 [H, W, C]), in place.
 
-    Args:
-      pixels: float32 [H, W, C].
-      start: float [2], middle of the upper edge.
-      end: float [2], middle of the lower edge.
-      widths: (share of the length, half width) in rising order; linear in between.
-      paint: its surface.
+    It goes from `start` to `end` (float [2], the middles of its upper and its lower edge). `widths` are pairs (share of
+    the length, half width) in rising order; linear in between.
     """
     shares, halves = zip(*widths, strict=True)
     reach = max(halves)
-    frame = _frame(pixels, start, end, reach)
-    if frame is None:
-        return
-    window, along, across, length = frame
+    window, along, across, length = _frame(pixels, start, end, reach)
     half = np.interp(along, np.multiply(shares, length), halves).astype(np.float32)
     distance = np.maximum(np.abs(across) - half, np.abs(along - 0.5 * length) - 0.5 * length)
     _blend(window, distance, along, across, length, half, reach, paint)
@@ -71,24 +56,19 @@ def ellipse(pixels: np.ndarray, center: np.ndarray, radii: tuple[float, float], 
     """Paints an ellipse with horizontal and vertical `radii` over `pixels`, in place."""
     above = np.array([center[0], center[1] - radii[1]])
     below = np.array([center[0], center[1] + radii[1]])
-    frame = _frame(pixels, above, below, radii[0])
-    if frame is None:
-        return
-    window, along, across, length = frame
+    window, along, across, length = _frame(pixels, above, below, radii[0])
     norm = np.sqrt(np.square(across / radii[0]) + np.square((along - radii[1]) / radii[1]))
     _blend(window, (norm - 1.0) * min(radii), along, across, length, radii[0], radii[0], paint)
 
 
 def _frame(pixels: np.ndarray, start: np.ndarray, end: np.ndarray, reach: float):
-    """The part of the picture near a segment, with each pixel's place along and across it; None if it is outside."""
+    """The part of the picture near a segment, with each pixel's place along and across it; empty if it is outside."""
     height, width = pixels.shape[:2]
     margin = reach + 1.0
     left = max(int(min(start[0], end[0]) - margin), 0)
-    right = min(int(max(start[0], end[0]) + margin) + 1, width)
+    right = max(min(int(max(start[0], end[0]) + margin) + 1, width), left)
     top = max(int(min(start[1], end[1]) - margin), 0)
-    bottom = min(int(max(start[1], end[1]) + margin) + 1, height)
-    if left >= right or top >= bottom:
-        return None
+    bottom = max(min(int(max(start[1], end[1]) + margin) + 1, height), top)
     axis_x, axis_y = float(end[0] - start[0]), float(end[1] - start[1])
     length = max(float(np.hypot(axis_x, axis_y)), 1e-3)
     axis_x, axis_y = axis_x / length, axis_y / length

@@ -11,16 +11,11 @@ SIDES = (1, -1)  # left, right
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """One moment of one person; angles in radians.
+    """One moment of one person; angles in radians, of the left and the right limb where there are two.
 
-    Attributes:
-      yaw: direction of the body; 0 faces the camera, pi turns the back, pi / 2 walks to the right.
-      legs: swing of the left and the right thigh, forward positive.
-      knees: bend of the knees.
-      arms: swing of the left and the right upper arm.
-      elbows: bend of the elbows.
-      spread: angle between arms and trunk, seen from the front.
-      lean: forward inclination of the trunk.
+    The yaw, the direction of the body, is 0 toward the camera; pi turns the back, pi / 2 walks to the right. `legs` and
+    `arms` are the swing of thighs and upper arms, forward positive, `knees` and `elbows` their bend, `spread` the angle
+    between arms and trunk, seen from the front, and `lean` the forward inclination of the trunk.
     """
 
     yaw: float

@@ -16,13 +16,9 @@ Points = dict[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How one picture shows the person.
+    """How one picture shows the person: scale in pixels per body height, yaw of the body as the camera sees it.
 
-    Attributes:
-      modality: "visible" or "infrared".
-      scale: pixels per body height.
-      yaw: direction of the body as the camera sees it.
-      rim, side: shading of rounded surfaces, see `painting.Paint`.
+    `modality` is "visible" or "infrared"; `rim` and `side` are the shading of rounded surfaces, see `painting.Paint`.
     """
 
     modality: str
@@ -51,17 +47,9 @@ def image_rng(seed: int, identity: int, camera: int, index: int) -> np.random.Ge
 
 
 def render(person: Person, camera: Camera, rng: np.random.Generator, *, height: int, width: int) -> np.ndarray:
-    """One picture: pose, framing, occlusion, background, light and noise come from `rng`.
+    """One picture, uint8 [height, width, 3]; pose, framing, occlusion, background, light and noise come from `rng`.
 
-    Args:
-      person: who.
-      camera: by which camera.
-      rng: advanced by the call; the same state gives the same picture.
-      height: of the picture in pixels.
-      width: of the picture in pixels.
-
-    Returns:
-      uint8 [height, width, 3].
+    The call advances `rng`; the same state gives the same picture.
     """
     heading = rng.choice(4, p=camera.headings)
     yaw = float((0.0, -0.5, 1.0, 0.5)[heading] * np.pi + rng.normal(0.0, 0.3))
@@ -178,13 +166,8 @@ def _trunk(pixels: np.ndarray, person: Person, points: Points, view: View) -> No
     widths.append((1.0, seat * top.flare))
     if top.hem < 0.05:  # the seat of the trousers shows below a short top
         lower = hip + 0.05 * view.scale * down / np.hypot(*down)
-        strip(
-            pixels,
-            hip - 0.3 * down,
-            lower,
-            ((0.0, middle), (0.7, seat), (1.0, 0.9 * seat)),
-            view.paint(person.bottom.material),
-        )
+        below = ((0.0, middle), (0.7, seat), (1.0, 0.9 * seat))
+        strip(pixels, hip - 0.3 * down, lower, below, view.paint(person.bottom.material))
     strip(pixels, neck - 0.02 * down, hem, tuple(widths), view.paint(top.material))
 
 
@@ -244,13 +227,8 @@ def _backpack(pixels: np.ndarray, bag: Bag, points: Points, view: View) -> None:
     down = points["hip"][:2] - points["neck"][:2]
     end = top + down / np.hypot(*down) * 1.7 * bag.size * view.scale
     half = view.facing(0.55 * bag.size, 0.4 * bag.size)
-    strip(
-        pixels,
-        top,
-        end,
-        ((0.0, 0.7 * half), (0.15, half), (0.85, 1.05 * half), (1.0, 0.85 * half)),
-        view.paint(bag.material),
-    )
+    widths = ((0.0, 0.7 * half), (0.15, half), (0.85, 1.05 * half), (1.0, 0.85 * half))
+    strip(pixels, top, end, widths, view.paint(bag.material))
 
 
 def _straps(pixels: np.ndarray, bag: Bag, points: Points, view: View) -> None:
@@ -258,9 +236,9 @@ def _straps(pixels: np.ndarray, bag: Bag, points: Points, view: View) -> None:
         return
     paint = view.paint(dataclasses.replace(bag.material, pattern="solid"))
     radius = 0.013 * view.scale
+    shift = [0.05 * view.scale * np.sin(view.yaw), 0.0]
     for side in SIDES:
         shoulder = 0.6 * points[f"shoulder{side:+d}"][:2] + 0.4 * points["neck"][:2]
-        shift = [0.05 * view.scale * np.sin(view.yaw), 0.0]
         lower = shoulder + 0.5 * (points["hip"][:2] - points["neck"][:2]) + shift
         capsule(pixels, shoulder, lower, (radius, radius), paint)
 
@@ -276,13 +254,8 @@ def _shoulder_bag(pixels: np.ndarray, bag: Bag, points: Points, view: View) -> N
     capsule(pixels, shoulder, rest, (radius, radius), strap)
     if points[f"shoulder{bag.side:+d}"][2] > -0.08:  # otherwise the body hides it
         half = view.facing(0.25 * bag.size, 0.5 * bag.size) + 0.02 * view.scale
-        strip(
-            pixels,
-            rest - [0.0, 0.02 * view.scale],
-            rest + [0.0, 0.75 * bag.size * view.scale],
-            ((0.0, half), (1.0, 1.1 * half)),
-            view.paint(bag.material),
-        )
+        top, end = rest - [0.0, 0.02 * view.scale], rest + [0.0, 0.75 * bag.size * view.scale]
+        strip(pixels, top, end, ((0.0, half), (1.0, 1.1 * half)), view.paint(bag.material))
 
 
 def _handbag(pixels: np.ndarray, bag: Bag, wrist: np.ndarray, view: View) -> None:

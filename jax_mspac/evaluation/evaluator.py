@@ -45,31 +45,18 @@ class EvaluationSettings:
     __post_init__ = check
 
 
+@dataclasses.dataclass(eq=False)
 class Evaluator:
-    """Scores models on one split.
+    """Scores models on the images of one split, searched by some protocols.
 
-    Args:
-      image_set: the images of the split.
-      protocols: how it is searched.
-      settings: of the evaluation.
-      image_size: (height, width) in pixels that models see.
-      split: the name of the split.
+    Models see images of `image_size`, (height, width) in pixels.
     """
 
-    def __init__(
-        self,
-        image_set: ImageSet,
-        protocols: Sequence[RetrievalProtocol],
-        settings: EvaluationSettings,
-        *,
-        image_size: tuple[int, int],
-        split: str = "test",
-    ):
-        self.split = split
-        self.image_set = image_set
-        self.protocols = protocols
-        self.settings = settings
-        self._image_size = image_size
+    image_set: ImageSet
+    protocols: Sequence[RetrievalProtocol]
+    settings: EvaluationSettings
+    image_size: tuple[int, int]
+    split: str = "test"
 
     @property
     def primary(self) -> RetrievalProtocol:
@@ -93,7 +80,7 @@ class Evaluator:
             digest.update(hashlib.sha256(image).digest())
         for trial in self.primary.trials:
             digest.update(trial.queries.tobytes() + trial.gallery.tobytes())
-        digest.update("x".join(map(str, self._image_size)).encode())
+        digest.update("x".join(map(str, self.image_size)).encode())
         return digest.hexdigest()
 
     def rows(self, features: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -112,24 +99,18 @@ class Evaluator:
 
     def embed(self, embed: Embed, variables: PyTree) -> dict[str, np.ndarray]:
         """Feature name -> float32 [N, D] in the order of the image set."""
-        return embed_images(self.image_set, embed, variables, image_size=self._image_size, batch=self.settings.batch)
+        return embed_images(self.image_set, embed, variables, image_size=self.image_size, batch=self.settings.batch)
 
     def evaluate(self, embed: Embed, variables: PyTree) -> dict[str, Any]:
         """{"rows": all rows, "primary": the index of the one that counts}."""
         rows = self.rows(self.embed(embed, variables))
-        wanted = self.primary
         names = {row["feature"] for row in rows}
         if self.settings.feature not in names:
             raise UserError(
                 f"config.eval.feature is {self.settings.feature!r}; the model has {', '.join(sorted(names))}"
             )
-        primary = next(
-            i
-            for i, row in enumerate(rows)
-            if row["feature"] == self.settings.feature
-            and all(row[name] == getattr(wanted, attribute) for name, attribute in _ROW_FIELDS.items())
-        )
-        return {"rows": rows, "primary": primary}
+        wanted = {**self.primary.labels, "feature": self.settings.feature}
+        return {"rows": rows, "primary": next(i for i, row in enumerate(rows) if wanted.items() <= row.items())}
 
     def baselines(self) -> dict[str, dict[str, float]]:
         """Rank-1 and mAP of chance, raw pixels and HOG on the primary metric's protocol."""
@@ -137,7 +118,7 @@ class Evaluator:
         chance = [self.baseline(baselines.random_features(len(order), seed=seed)) for seed in range(5)]
         scores = {"chance": {name: float(np.mean([c[name] for c in chance])) for name in chance[0]}}
         for name, extract in baselines.BASELINES.items():
-            scores[name] = self.baseline(extract(self.images(order)))
+            scores[name] = self.baseline(np.concatenate([extract(batch) for batch in self.images(order)]))
         return scores
 
     def baseline(self, features: np.ndarray) -> dict[str, float]:
@@ -151,10 +132,7 @@ class Evaluator:
 
     def images(self, positions: np.ndarray) -> Iterator[np.ndarray]:
         """Images as models see them: uint8 [n, H, W, 3] each, n at most `settings.batch`."""
-        return decoded(self.image_set, positions, image_size=self._image_size, batch=self.settings.batch)
-
-
-_ROW_FIELDS = {"protocol": "name", "mode": "mode", "shots": "shots", "direction": "direction"}
+        return decoded(self.image_set, positions, image_size=self.image_size, batch=self.settings.batch)
 
 
 def decoded(
@@ -184,12 +162,9 @@ def embed_images(
 
 
 def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = False) -> Embed:
-    """The embedding of a method as a function: see `compiled`.
+    """The embedding of a method, `compiled`; with `flip` the mean of an image's features and its horizontal flip's.
 
-    Args:
-      method: whose `embed` to run.
-      flip: average the features of each image and of its horizontal flip.
-      normalized: run its `embed_normalized`, of float32 images, in the place of that.
+    With `normalized` it is its `embed_normalized`, of float32 images.
     """
     of_images = method.embed_normalized if normalized else method.embed
 
@@ -204,11 +179,10 @@ def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = Fal
 
 
 def compiled(embed: Callable[..., Any], *, of: Method) -> Embed:
-    """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]}.
+    """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]} of one like it.
 
-    Args:
-      embed: of the same form. It runs on all devices of this process, compiled once per modality.
-      of: the method that it is of; without anything to train it computes with numpy, and runs as it is.
+    It runs on all devices of this process, compiled once per modality. A method (`of`) without anything to train
+    computes with numpy, and runs as it is.
     """
     if not isinstance(of, Trained):
         return embed

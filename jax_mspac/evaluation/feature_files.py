@@ -52,12 +52,7 @@ _KINDS = {2: ("f", "floats"), 1: ("iu", "integers"), 0: ("U", "a string")}
 
 
 def score(path: pathlib.Path, data_set: DataSet, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores a file.
-
-    Args:
-      path: the .npz file, with the keys above.
-      data_set: by whose protocols.
-      settings: such as `config.eval`.
+    """Scores a .npz file, with the keys above, by the protocols of a data set and settings such as `config.eval`.
 
     Returns:
       The results: see `runs.results`.
@@ -111,12 +106,7 @@ def _official(settings: Mapping[str, Any]) -> bool:
 
 
 def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dict[str, np.ndarray]:
-    """Reads and checks a file.
-
-    Args:
-      path: the .npz file.
-      data_set: whose cameras the file must keep to.
-      indexed: whether `gallery_index` is required.
+    """Reads and checks a .npz file, which must keep to the cameras of the data set; `indexed` requires `gallery_index`.
 
     Returns:
       The arrays by key: floats as stored, integers as int64 and `direction`, where given, as a string [].

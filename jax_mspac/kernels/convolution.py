@@ -13,17 +13,12 @@ from jax_mspac.kernels.winograd import Padding
 def conv(
     x: jax.Array, kernel: jax.Array, *, strides: int = 1, padding: int | Padding = 0, kernels: str = "auto"
 ) -> jax.Array:
-    """Two-dimensional convolution without bias.
+    """Two-dimensional convolution without bias: [N, H, W, C] and [h, w, C, K] -> [N, H', W', K], all of one dtype.
 
     Args:
-      x: [N, H, W, C].
-      kernel: [h, w, C, K], same dtype as x.
       strides: step in both directions.
       padding: zeros on every side, or ((top, bottom), (left, right)).
       kernels: "auto", or "native" for XLA's own form on every platform.
-
-    Returns:
-      [N, H', W', K] in the dtype of x.
     """
     if isinstance(padding, int):
         padding = ((padding, padding), (padding, padding))

@@ -6,15 +6,11 @@ from jax import lax
 
 
 def largest(x: jax.Array, *, axis: int) -> jax.Array:
-    """The maximum along an axis, whose gradient goes to the first of the largest entries.
+    """The maximum along an axis, which goes; its gradient goes to the first of the largest entries.
 
     The gradient of `jnp.max` compares its input with its result. A compiler may compute the input twice and round it
     differently, so that nothing is equal, and the gradient divides by the number of equal entries: 0. Positions are
     integers, which have no such trouble.
-
-    Args:
-      x: any shape.
-      axis: the one that goes.
     """
     position = jnp.argmax(x, axis=axis, keepdims=True)
     chosen = lax.broadcasted_iota(position.dtype, x.shape, axis % x.ndim) == position

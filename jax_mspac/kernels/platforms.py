@@ -9,12 +9,9 @@ from jax import lax
 def by_platform(cpu: Callable[..., jax.Array], native: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """A function that has the form, and the gradient, of the platform that it is lowered for.
 
-    Derived automatically, the gradient would keep the residuals of both forms. This one keeps the arguments and
+    Both forms are functions of arrays to an array, the same but for rounding: one for CPUs, one for other platforms.
+    Derived automatically, the gradient would keep the residuals of both. This one keeps the arguments and
     computes what else it needs again; a compiler finds that the form has it already.
-
-    Args:
-      cpu: a function of arrays to an array, for CPUs.
-      native: the same function for other platforms.
     """
 
     def gradients(form: Callable[..., jax.Array]) -> Callable[..., tuple[jax.Array, ...]]:

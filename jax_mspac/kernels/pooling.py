@@ -13,20 +13,17 @@ Edges = tuple[tuple[int, int], ...]
 
 
 def max_pool(x: jax.Array, *, window: int, stride: int, padding: int = 0, kernels: str = "auto") -> jax.Array:
-    """Maximum over square windows; the border counts as minus infinity.
+    """Maximum over square windows, [N, H, W, C] -> [N, H', W', C] of one dtype; the border counts as minus infinity.
 
     Where several pixels of a window share the maximum, its gradient goes to one of them or is split among them,
     depending on the platform.
 
     Args:
-      x: floating point [N, H, W, C].
+      x: floating point.
       window: side of the window.
       stride: step in both directions.
       padding: border on every side, less than `window`.
       kernels: "auto", or "native" for XLA's own form on every platform.
-
-    Returns:
-      [N, H', W', C] in the dtype of x.
     """
     edges = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     native, cpu = (functools.partial(form, window=window, stride=stride, edges=edges) for form in (_native, _slices))

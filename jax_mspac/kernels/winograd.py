@@ -46,15 +46,9 @@ def pays(x: jax.Array, kernel: jax.Array) -> bool:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv(x: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """Convolution with strides of 1.
+    """Convolution with strides of 1: float32 [N, H, W, C] and [3, 3, C, K] -> [N, H', W', K].
 
-    Args:
-      x: float32 [N, H, W, C].
-      kernel: float32 [3, 3, C, K].
-      padding: zeros at ((top, bottom), (left, right)).
-
-    Returns:
-      [N, H', W', K].
+    The padding is of zeros at ((top, bottom), (left, right)).
     """
     return _filtered(x, kernel, padding, contract=1)
 
@@ -110,13 +104,11 @@ def _tiles(size: Sequence[int]) -> tuple[int, int]:
 
 
 def _transformed(x: jax.Array, matrix: ArrayLike, before: Sequence[int], tiles: tuple[int, int]) -> list[jax.Array]:
-    """The entries of all tiles of an image after a transform.
+    """The entries of all tiles, so many down and along, of an image x [N, H, W, C] after a transform.
 
     Args:
-      x: [N, H, W, C].
       matrix: for the rows of a tile and for its columns, [entries after the transform, entries before].
       before: zeros above the image and to its left; below it and to its right come as many as the tiles need.
-      tiles: how many, down and along.
 
     Returns:
       For each column of a tile [rows of a tile, N * tiles, C].

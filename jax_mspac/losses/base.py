@@ -65,8 +65,7 @@ class Loss:
     weight: float = setting(0.0, NOT_NEGATIVE, "0: this loss is not used")
     feature: str = setting("before_neck", one_of(FEATURES), "which feature it sees")
 
-    def __post_init__(self):
-        check(self)
+    __post_init__ = check
 
     def init(self, key: jax.Array, *, dim: int, num_identities: int) -> PyTree:
         """Its parameters, or {}: `dim` is of the features [n, dim] of `Examples.own`."""

@@ -5,14 +5,9 @@ import jax.numpy as jnp
 
 
 def means(member: jax.Array, features: jax.Array) -> jax.Array:
-    """Mean of the features in each row's set.
+    """Mean of the features float32 [m, D] in each row's set: float32 [n, D]; 0 for an empty set.
 
-    Args:
-      member: bool [n, m], whether feature j is in set i.
-      features: float32 [m, D].
-
-    Returns:
-      float32 [n, D]; 0 for an empty set.
+    The members, bool [n, m], tell whether feature j is in set i.
     """
     member = member.astype(jnp.float32)
     total = jnp.matmul(member, features, precision=jax.lax.Precision.HIGHEST)

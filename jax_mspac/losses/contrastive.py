@@ -23,19 +23,8 @@ def contrastive(
 
     With d the Euclidean distance of unit features, a pair of one identity costs d^2 / 2 and a pair of two identities
     max(margin - d, 0)^2 / 2. TONE draws its pairs, about half of them of one identity. Taking all pairs of the batch,
-    so that those of one identity and the others weigh half each, is a reading of ours.
-
-    The pairs are of the whole batch: on several devices pass the gathered features.
-
-    Args:
-      visible: [n, D].
-      visible_labels: int [n].
-      infrared: [m, D].
-      infrared_labels: int [m].
-      margin: distance beyond which a pair of two identities costs nothing.
-
-    Returns:
-      float32 scalar; where there is no pair of a kind, that half is 0.
+    so that those of one identity and the others weigh half each, is a reading of ours. Where there is no pair of a
+    kind, that half is 0.
     """
     visible, infrared = distances.unit(visible), distances.unit(infrared)
     same = visible_labels[:, None] == infrared_labels[None, :]

@@ -18,14 +18,8 @@ def bounded(x: jax.Array, limit: float = LARGEST) -> jax.Array:
 def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared Euclidean distance between all pairs: |x|^2 + |y|^2 - 2 x.y, clamped at 0.
 
-    The rounding error is relative to |x|^2 + |y|^2, not to the distance. Entries are clipped to +-LARGEST.
-
-    Args:
-      x: [n, D].
-      y: [m, D].
-
-    Returns:
-      float32 [n, m].
+    Of [n, D] and [m, D] it gives float32 [n, m]. The rounding error is relative to |x|^2 + |y|^2, not to the distance.
+    Entries are clipped to +-LARGEST.
     """
     x, y = bounded(x), bounded(y)
     # The TPU's default precision would corrupt the difference of large terms.
@@ -36,15 +30,7 @@ def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
-    """Euclidean distance between all pairs, with gradient 0 where the distance is 0.
-
-    Args:
-      x: [n, D].
-      y: [m, D].
-
-    Returns:
-      float32 [n, m].
-    """
+    """Euclidean distance between all pairs, as `squared_euclidean`, with gradient 0 where the distance is 0."""
     squared = squared_euclidean(x, y)
     zero = squared < jnp.finfo(jnp.float32).tiny
     # The inner `where` keeps the infinite derivative of sqrt at 0 out of the backward pass: 0 * inf is NaN.
@@ -52,16 +38,10 @@ def euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Vectors scaled to Euclidean length 1 along the last axis.
+    """Vectors [..., D] scaled to Euclidean length 1 along the last axis: float32 [..., D].
 
     A vector whose entries are all below SHORTEST in magnitude becomes 0, with gradient 0. Entries are clipped to
     +-2^125.
-
-    Args:
-      x: [..., D].
-
-    Returns:
-      float32 [..., D].
     """
     # XLA multiplies by the reciprocal of the scale, which must not be flushed to zero.
     x = bounded(x, 2.0**125)

@@ -23,20 +23,8 @@ def hetero_center(
     """Hetero-center loss (Zhu et al., arXiv 1910.09830).
 
     mean_y max(||c_visible,y - c_infrared,y||^2 - margin, 0) over the identities y of the batch, c the mean of an
-    identity's features in one modality. The paper sums over the identities; the mean does not grow with the batch. Unit
-    features are a reading of ours, as for MeCen.
-
-    The centers are of the whole batch: on several devices pass the gathered features.
-
-    Args:
-      visible: [n, D].
-      visible_labels: int [n].
-      infrared: [m, D].
-      infrared_labels: int [m]; an identity without infrared examples does not count.
-      margin: squared distance between two centers that is free.
-
-    Returns:
-      float32 scalar.
+    identity's features in one modality. An identity without infrared examples does not count. The paper sums over the
+    identities; the mean does not grow with the batch. Unit features are a reading of ours, as for MeCen.
     """
     own = visible_labels[:, None] == visible_labels[None, :]
     other = visible_labels[:, None] == infrared_labels[None, :]

@@ -26,18 +26,6 @@ def hetero_center_triplet(
     mean_c max(margin + d(c, p) - min_n d(c, n), 0) over the centers c of all identities in both modalities, d the
     Euclidean distance. p is the center of the same identity in the other modality, n a center of another identity in
     either modality. A center without p still pushes the others away; without n, it contributes 0 to the mean.
-
-    The centers are of the whole batch: on several devices pass the gathered features.
-
-    Args:
-      visible: [n, D].
-      visible_labels: int [n].
-      infrared: [m, D].
-      infrared_labels: int [m].
-      margin: of the distances.
-
-    Returns:
-      float32 scalar.
     """
     own = [labels[:, None] == labels[None, :] for labels in (visible_labels, infrared_labels)]
     # One row per example, so that shapes are static: all examples of an identity and modality have the same center.

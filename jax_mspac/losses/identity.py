@@ -15,15 +15,8 @@ FORMS = ("global", "part")
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
     """Mean cross-entropy between softmax(logits) and the labels.
 
-    The target is (1 - label_smoothing) on the label plus label_smoothing / C on each of the C classes.
-
-    Args:
-      logits: [n, C].
-      labels: int [n], each in [0, C).
-      label_smoothing: in [0, 1].
-
-    Returns:
-      float32 scalar.
+    The target is (1 - label_smoothing) on the label plus label_smoothing / C on each of the C classes. Logits are
+    [n, C], labels int [n], each in [0, C), and label_smoothing is in [0, 1].
     """
     log_probabilities = jax.nn.log_softmax(distances.bounded(logits), axis=1)
     labeled = jnp.take_along_axis(log_probabilities, labels[:, None], axis=1)[:, 0]
@@ -45,8 +38,7 @@ class Identity:
     classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
     classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
 
-    def __post_init__(self):
-        check(self)
+    __post_init__ = check
 
     def __call__(self, examples: Examples) -> jax.Array:
         logits = examples.logits

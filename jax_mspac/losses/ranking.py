@@ -1,8 +1,7 @@
 """Bi-directional top-ranking losses: visible anchors among the infrared examples, infrared ones among the visible.
 
 Both take unit features and are sums of two means, over the visible and over the infrared anchors, in which an anchor
-counts as 0 if the other modality lacks its identity or has no other one. They compare the whole batch: on several
-devices pass the gathered features.
+counts as 0 if the other modality lacks its identity or has no other one.
 """
 
 import dataclasses
@@ -33,19 +32,7 @@ def dual_constrained(
         max(margin + d(a, p) - d(a, n), 0) + intra_weight max(intra_margin - d(p, n), 0)
 
     where d is the Euclidean distance and, of the other modality, p is the farthest example of its identity and n the
-    closest one of another identity.
-
-    Args:
-      visible: [n, D].
-      visible_labels: int [n].
-      infrared: [m, D].
-      infrared_labels: int [m].
-      margin: of the distances between the modalities.
-      intra_margin: least distance of p and n, which are of one modality.
-      intra_weight: of that constraint.
-
-    Returns:
-      float32 scalar.
+    closest one of another identity. `intra_margin` is the least distance of p and n, which are of one modality.
     """
     features, same, across = _batch(visible, visible_labels, infrared, infrared_labels)
     distance = distances.euclidean(features, features)
@@ -75,16 +62,6 @@ def center_constrained(
     farthest example of its identity from a, and n the closest one of another identity to c. With one image per modality
     c is the midpoint of a and p: what pushes n away from it pushes n away from a (BDTR's first constraint) and from p
     (its second).
-
-    Args:
-      visible: [n, D].
-      visible_labels: int [n].
-      infrared: [m, D].
-      infrared_labels: int [m].
-      margin: of the distances.
-
-    Returns:
-      float32 scalar.
     """
     features, same, across = _batch(visible, visible_labels, infrared, infrared_labels)
     distance = distances.euclidean(features, features)

@@ -1,9 +1,10 @@
 """Triplet losses over a batch: distances to examples of the same identity below distances to other identities.
 
-Both take this device's anchors and, on several devices, the gathered batch as candidates; the mean over devices is then
-the loss of the whole batch, in value and gradient. An anchor among the candidates is a positive of itself, at distance
-0 up to rounding: without another positive it still pushes negatives away. An anchor without a negative contributes 0
-to the mean over all anchors.
+Both take this device's anchors [n, D] with labels int [n] and, on several devices, the gathered batch [N, D] with its
+labels as candidates; without candidates, the anchors are these. The mean over devices is then the loss of the whole
+batch, in value and gradient. An anchor among the candidates is a positive of itself, at distance 0 up to rounding:
+without another positive it still pushes negatives away. An anchor without a negative contributes 0 to the mean over all
+anchors.
 """
 
 import dataclasses
@@ -30,16 +31,7 @@ def batch_hard(
     """Batch-hard triplet loss (Hermans et al., arXiv 1703.07737).
 
     mean_a max(margin + max_p d(a, p) - min_n d(a, n), 0), d the Euclidean distance.
-
-    Args:
-      anchors: [n, D].
-      labels: int [n].
-      candidates: [N, D]; the anchors if not given.
-      candidate_labels: int [N]; given if and only if candidates are.
-      margin: None for the soft margin, log(1 + exp(max_p d(a, p) - min_n d(a, n))).
-
-    Returns:
-      float32 scalar.
+    Without a margin it is soft: log(1 + exp(max_p d(a, p) - min_n d(a, n))).
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
     hardest_positive = largest(jnp.where(same, distance, 0.0), axis=1)
@@ -66,24 +58,12 @@ def weighted_regularized(
     v = softmax(-d(a, n)) over the negatives. The weights carry gradients, too.
 
     With `squared` it is the enhanced squared difference loss of CAJ (Ye et al., ICCV 2021): the difference D of the two
-    sums is replaced by sign(D) D^2.
+    sums is replaced by sign(D) D^2, and by `clip` where it is larger; 0 for no limit.
 
     The public code of both adds an `epsilon` of 1e-6 to the sums that normalize the weights: sum_n exp(-d(a, n)) and
     sum_p exp(d(a, p) - max_p d(a, p)). Where all negatives are farther away than about 12, it outweighs them: the
     second sum vanishes, and the anchor does not see its negatives until the features have shrunk. CAJ's code then clips
     D^2 at 88 and has no gradient at all. Without either, as in the papers, there is always one.
-
-    Args:
-      anchors: [n, D].
-      labels: int [n].
-      candidates: [N, D]; the anchors if not given.
-      candidate_labels: int [N]; given if and only if candidates are.
-      squared: whether to square the difference, keeping its sign.
-      epsilon: of the weights; 0 for a softmax.
-      clip: largest value of sign(D) D^2; 0 for no limit.
-
-    Returns:
-      float32 scalar.
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
     farthest = jnp.max(jnp.where(same, distance, 0.0), axis=1)

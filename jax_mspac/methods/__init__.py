@@ -42,9 +42,7 @@ METHODS: dict[str, System] = {
 def configured(config: ConfigDict, *, chosen: Collection[str] = ()) -> ConfigDict:
     """A copy of a config with the settings of the system that `config.method` names.
 
-    Args:
-      config: of a data set and a size.
-      chosen: fields that stay as they are, such as "loss.mecen.weight": what the user set by hand.
+    Fields that are `chosen`, such as "loss.mecen.weight", stay as they are: what the user set by hand.
 
     Raises:
       UserError: there is no such method.
@@ -72,11 +70,7 @@ def sections() -> dict[str, type]:
 
 
 def build(config: ConfigDict, *, num_identities: int) -> Method:
-    """The method that `config.method` names.
-
-    Args:
-      config: of a run.
-      num_identities: number of training identities. Embedding does not depend on it.
+    """The method that `config.method` names. Its embedding does not depend on the number of training identities.
 
     Raises:
       UserError: there is no such method; or a SettingsError lists the settings that are out of their ranges or do not

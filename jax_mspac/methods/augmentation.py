@@ -48,33 +48,22 @@ class Augmentation:
     random_gray: float = setting(0.0, PROBABILITY, "visible images only; no effect after a channel exchange")
     channel_augmentation: bool = setting(False, None, "show each visible image twice, then with channel exchange")
 
-    def __post_init__(self):
-        check(self)
+    __post_init__ = check
 
 
 def sample_keys(seed: int | jax.Array, step: int | jax.Array, slots: jax.Array) -> jax.Array:
-    """One random key per image, a function of (seed, step, slot) alone.
+    """One random key per image, keys [n], a function of (seed, step, slot) alone.
 
-    Args:
-      seed: int scalar, the seed of the run.
-      step: int scalar, the number of updates done.
-      slots: int [n], positions in the global batch.
-
-    Returns:
-      Keys [n].
+    They are the seed of the run, the number of updates done, and positions in the global batch, int [n].
     """
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, slots)
 
 
 def normalize(images: jax.Array) -> jax.Array:
-    """Subtracts ImageNet's channel means and divides by its standard deviations.
+    """Subtracts ImageNet's channel means and divides by its standard deviations: float32 [n, H, W, 3].
 
-    Args:
-      images: uint8, or float on the same scale, [n, H, W, 3].
-
-    Returns:
-      float32 [n, H, W, 3].
+    The images are uint8, or float on the same scale.
     """
     return (images.astype(jnp.float32) - MEAN) / STD
 
@@ -86,14 +75,8 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     convolutions pad as well. Black puts an edge of two standard deviations into the training images that test images do
     not have.
 
-    Args:
-      images: uint8, or float on the same scale, [n, H, W, 3].
-      keys: [n], from `sample_keys`; images of the two modalities with the same key are augmented independently.
-      modality: of all images.
-      augmentation: what to do.
-
-    Returns:
-      float32 [n, H, W, 3].
+    The images, [n, H, W, 3], and the result are as of `normalize`. Keys [n] come from `sample_keys`; images of the two
+    modalities with the same key are augmented independently.
     """
     # All numbers are drawn whatever is switched on, so that one switch does not change what another one does.
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, MODALITIES.index(modality))

@@ -26,8 +26,7 @@ class Descriptor:
 
     name: str = setting("hog", one_of(FEATURES))
 
-    def __post_init__(self):
-        check(self)
+    __post_init__ = check
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,8 +28,7 @@ class Metric:
     dims: int = setting(100, at_least(1), "of the features that come out of it")
     seed: int = 0
 
-    def __post_init__(self):
-        check(self)
+    __post_init__ = check
 
     def init(self, dim: int) -> Projection:
         """The projection of features [N, dim] before it is fitted: zeros."""

@@ -52,13 +52,7 @@ class Player:
 
 
 def initial(players: Mapping[str, Player], variables: PyTree, networks: PyTree) -> State:
-    """The state of step 0.
-
-    Args:
-      players: all of them.
-      variables: the networks that embedding needs, by name.
-      networks: those that only training needs.
-    """
+    """The state of step 0, of the networks by name: `variables` that embedding needs, the others that training does."""
     everything = {**variables, **networks}
     optimizers = {name: player.optimizer.init(_owned(player, everything)) for name, player in players.items()}
     return State(jnp.int32(0), variables, {"networks": networks, "optimizers": optimizers})
@@ -67,14 +61,8 @@ def initial(players: Mapping[str, Player], variables: PyTree, networks: PyTree) 
 def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array) -> Update:
     """One step of all players, in their order; runs under `parallel.data_parallel`.
 
-    Args:
-      players: all of them.
-      state: see `initial`; what else is in its `training` stays.
-      view: what the losses see of the batch.
-      key: of this step; devices get different ones.
-
-    Returns:
-      The metrics of all players, as their losses name them.
+    What else than `initial` made is in the state's `training` stays. The losses see the view of the batch. Of the key,
+    which is the step's, devices get different ones. Metrics are as the losses name them.
     """
     networks = {**state.training["networks"], **state.variables}
     key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))

@@ -44,6 +44,12 @@ def cosine_distances(features: np.ndarray, gallery_features: np.ndarray | None =
     return distances
 
 
+def unit(features: np.ndarray) -> np.ndarray:
+    """Features [N, D] at length 1, or 0 where they are 0: float32. Raises a UserError where one is not finite."""
+    features = np.asarray(features, np.float32)
+    return features / _lengths(features)[:, None]
+
+
 def _lengths(features: np.ndarray) -> np.ndarray:
     """The Euclidean length of each feature, at least the smallest normal number: float32 [N]."""
     limits = np.finfo(np.float32)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from jax_mspac.metrics.distances import Distances
+from jax_mspac.metrics.distances import Distances, unit
 
 # Images whose neighbors are sorted at a time: bounds the memory beside the distances.
 BLOCK = 256
@@ -106,7 +106,7 @@ def gallery_affinity(
     kernel = np.exp(-np.take_along_axis(distances, nearest, axis=1) / (2 * temperature))
     weights = _members(nearest)
     weights.data = (kernel / kernel.sum(axis=1, keepdims=True)).ravel()
-    cosine = _unit(query) @ _unit(gallery).T
+    cosine = unit(query) @ unit(gallery).T
     return 1 - (1 - original_weight) * (weights @ cosine.T).T - original_weight * cosine
 
 
@@ -118,29 +118,18 @@ POSTPROCESSING: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def reranked_distances(name: str, features: np.ndarray, gallery_features: np.ndarray | None = None) -> Distances:
-    """Distances for `evaluate_protocol` with `per_trial`.
+    """Distances by the name in `POSTPROCESSING`, for `evaluate_protocol` with `per_trial`.
 
-    Args:
-      name: of `POSTPROCESSING`.
-      features: float [N, D] of the test set, finite.
-      gallery_features: float [G, D], where the gallery has an array of its own; gallery positions then count in it.
+    The features, float [N, D], are as for `cosine_distances`.
     """
     gallery_features = features if gallery_features is None else gallery_features
     return lambda queries, gallery: POSTPROCESSING[name](features[queries], gallery_features[gallery])
 
 
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Features of length 1, or 0 where they are 0: float32 [N, D]."""
-    features = np.asarray(features, np.float32)
-    # In double precision the squares neither overflow nor vanish.
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
-    return features / np.maximum(lengths, np.finfo(np.float32).tiny).astype(np.float32)[:, None]
-
-
 def _squared_distances(features: np.ndarray) -> np.ndarray:
     """Squared Euclidean distances between unit features, none negative: float32 [N, N]."""
-    unit = _unit(features)
-    distances = unit @ unit.T
+    features = unit(features)
+    distances = features @ features.T
     distances *= -2
     distances += 2
     np.maximum(distances, 0, out=distances)
@@ -149,15 +138,7 @@ def _squared_distances(features: np.ndarray) -> np.ndarray:
 
 
 def _nearest(distances: np.ndarray, count: int) -> np.ndarray:
-    """The nearest images of each image.
-
-    Args:
-      distances: float32 [N, N], none negative.
-      count: how many; all where there are fewer.
-
-    Returns:
-      int64 [N, min(count, N)], itself first.
-    """
+    """The nearest images of each image, itself first: int64 [N, min(count, N)], of float32 [N, N], none negative."""
     size = len(distances)
     count = min(count, size)
     nearest = np.empty((size, count), np.int64)

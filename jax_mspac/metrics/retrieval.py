@@ -19,7 +19,7 @@ import numpy as np
 
 from jax_mspac.errors import UserError
 from jax_mspac.metrics.distances import Distances, blocks
-from jax_mspac.protocols.base import RankUnit, RetrievalProtocol
+from jax_mspac.protocols.base import RankUnit, RetrievalProtocol, Trial
 
 RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in RANKS), "mAP", "mINP")
@@ -29,13 +29,9 @@ Scores = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Retrieval:
-    """The metrics of one search, as fractions.
+    """The metrics of one search, as fractions: `cmc[r - 1]`, float64 [max_rank], is rank-r.
 
-    Attributes:
-      cmc: float64 [max_rank]; `cmc[r - 1]` is rank-r.
-      mAP: mean average precision.
-      mINP: mean inverse negative penalty.
-      queries: how many queries have a match and therefore count.
+    `queries` is how many queries have a match and therefore count.
     """
 
     cmc: np.ndarray
@@ -51,14 +47,13 @@ def evaluate(
     *,
     excluded: np.ndarray | None = None,
     rank_unit: RankUnit = "identity",
-    max_rank: int = 20,
+    max_rank: int = max(RANKS),
 ) -> Retrieval:
     """Scores one search.
 
     Args:
       distances: float [Q, G], smaller is more alike.
-      query_ids: int [Q].
-      gallery_ids: int [G].
+      query_ids, gallery_ids: int [Q] and [G].
       excluded: bool [Q, G], pairs that do not count.
       rank_unit: "identity" or "image", what a rank of the CMC is.
       max_rank: length of the CMC.
@@ -77,8 +72,8 @@ def evaluate(
     scores = []
     for rows in blocks(query_ids.size, width=gallery_ids.size):
         pairs = None if excluded is None else excluded[rows]
-        _, ranked = _rank(_checked(distances[rows], query_positions[rows], gallery_positions), gallery_codes, pairs)
-        scores.append(_score(ranked, query_codes[rows], count, rank_unit))
+        _, ranked = _rank(distances[rows], query_positions[rows], gallery_positions, gallery_codes, pairs)
+        scores.append(score(ranked, query_codes[rows], count, rank_unit))
     return _retrieval(scores, max_rank)
 
 
@@ -114,19 +109,21 @@ def evaluate_protocol(
       ValueError: a distance is NaN.
     """
     identities, cameras = np.asarray(identities), np.asarray(cameras)
-    score_trials = _evaluate_each_trial if per_trial else _evaluate_trials
-    results = []
-    for _, group in itertools.groupby(protocol.trials, key=lambda trial: trial.queries.tobytes()):
-        trials = list(group)
-        galleries = [trial.gallery for trial in trials]
-        results += score_trials(distances, identities, cameras, trials[0].queries, galleries, protocol)
+    results: list[Retrieval] = []
+    if per_trial:
+        for queries, gallery in ((trial.queries, trial.gallery) for trial in protocol.trials):
+            # Of all queries, also those that cannot have a match: labels must not choose what the distances depend on.
+            table = distances(queries, gallery)
+            excluded = protocol.excluded_pairs(identities, cameras, queries, gallery)
+            ids = identities[queries], identities[gallery]
+            results.append(evaluate(table, *ids, excluded=excluded, rank_unit=protocol.rank_unit))
+    else:
+        for _, trials in itertools.groupby(protocol.trials, key=lambda trial: trial.queries.tobytes()):
+            results += _evaluate_trials(distances, identities, cameras, list(trials), protocol)
     values = {f"rank{rank}": [float(result.cmc[rank - 1]) for result in results] for rank in RANKS}
     values |= {"mAP": [result.mAP for result in results], "mINP": [result.mINP for result in results]}
     return {
-        "protocol": protocol.name,
-        "mode": protocol.mode,
-        "shots": protocol.shots,
-        "direction": protocol.direction,
+        **protocol.labels,
         "queries": round(np.mean([result.queries for result in results])),
         "gallery": round(np.mean([trial.gallery.size for trial in protocol.trials])),
         **{
@@ -140,11 +137,11 @@ def _evaluate_trials(
     distances: Distances,
     identities: np.ndarray,
     cameras: np.ndarray,
-    queries: np.ndarray,
-    galleries: list[np.ndarray],
+    trials: list[Trial],
     protocol: RetrievalProtocol,
 ) -> list[Retrieval]:
-    """The results of several galleries, int64 [G_t] each, for the same queries."""
+    """The results of trials of the same queries."""
+    queries, galleries = trials[0].queries, [trial.gallery for trial in trials]
     union = np.unique(np.concatenate(galleries))
     # Ranking a query that cannot have a match would be wasted.
     queries = queries[np.isin(identities[queries], identities[union])]
@@ -153,42 +150,13 @@ def _evaluate_trials(
     scores: list[list[Scores]] = [[] for _ in galleries]
     for rows in blocks(queries.size, width=union.size):
         block = queries[rows]
-        excluded = None
-        if protocol.excluded is not None:
-            excluded = protocol.excluded(identities[block], cameras[block], identities[union], cameras[union])
-        order, ranked = _rank(_checked(distances(block, union), block, union), codes[union], excluded)
+        excluded = protocol.excluded_pairs(identities, cameras, block, union)
+        order, ranked = _rank(distances(block, union), block, union, codes[union], excluded)
         for member, of_trial in zip(members, scores, strict=True):
             # Every row keeps as many entries as the gallery has, so the flat selection is rectangular.
             in_gallery = ranked.ravel()[np.flatnonzero(member[order])].reshape(len(block), -1)
-            of_trial.append(_score(in_gallery, codes[block], count, protocol.rank_unit))
+            of_trial.append(score(in_gallery, codes[block], count, protocol.rank_unit))
     return [_retrieval(of_trial, max(RANKS)) for of_trial in scores]
-
-
-def _evaluate_each_trial(
-    distances: Distances,
-    identities: np.ndarray,
-    cameras: np.ndarray,
-    queries: np.ndarray,
-    galleries: list[np.ndarray],
-    protocol: RetrievalProtocol,
-) -> list[Retrieval]:
-    """As `_evaluate_trials`, with all queries and one gallery at a time.
-
-    Queries that cannot have a match are included: labels must not choose what the distances depend on.
-    """
-    results = []
-    for gallery in galleries:
-        labels = identities[queries], cameras[queries], identities[gallery], cameras[gallery]
-        result = evaluate(
-            distances(queries, gallery),
-            identities[queries],
-            identities[gallery],
-            excluded=None if protocol.excluded is None else protocol.excluded(*labels),
-            rank_unit=protocol.rank_unit,
-            max_rank=max(RANKS),
-        )
-        results.append(result)
-    return results
 
 
 def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
@@ -198,27 +166,26 @@ def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
 
 
 def _rank(
-    distances: np.ndarray, gallery_codes: np.ndarray, excluded: np.ndarray | None
+    distances: np.ndarray,
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    gallery_codes: np.ndarray,
+    excluded: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The gallery in ascending distance for each query.
+    """The gallery in ascending distance for each query; for an error `queries` and `gallery` hold their positions.
 
     Returns:
       order, int64 [Q, G], gallery positions; and int32 [Q, G], the identity codes in that order, -1 where excluded.
     """
+    nan = np.isnan(distances)
+    if nan.any():
+        query, image = np.argwhere(nan)[0]
+        raise ValueError(f"the distance of query {queries[query]} and gallery image {gallery[image]} is NaN")
     order = _stable_order(distances)
     ranked = gallery_codes[order]
     if excluded is not None:
         ranked[np.take_along_axis(excluded, order, axis=1)] = -1
     return order, ranked
-
-
-def _checked(distances: np.ndarray, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """The distances, if none is NaN; the error names the positions that `queries` and `gallery` hold."""
-    nan = np.isnan(distances)
-    if nan.any():
-        query, image = np.argwhere(nan)[0]
-        raise ValueError(f"the distance of query {queries[query]} and gallery image {gallery[image]} is NaN")
-    return distances
 
 
 def _stable_order(distances: np.ndarray) -> np.ndarray:
@@ -237,17 +204,10 @@ def _stable_order(distances: np.ndarray) -> np.ndarray:
     return keys
 
 
-def _score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: RankUnit) -> Scores:
-    """Scores rankings of identity codes.
+def score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: RankUnit) -> Scores:
+    """Scores rankings int32 [Q, G] of codes 0..count-1 of identities in ascending distance, -1 where excluded.
 
-    Args:
-      ranked: int32 [Q, G], codes 0..count-1 in ascending distance, -1 where excluded.
-      query_codes: int32 [Q].
-      count: number of codes.
-      rank_unit: "identity" or "image".
-
-    Returns:
-      The scores of the queries that have a match; fewer than Q where some have none.
+    The queries' codes are int32 [Q]. Scored are those that have a match; fewer than Q where some have none.
     """
     matches = ranked == query_codes[:, None]
     valid = matches.any(axis=1)

@@ -46,8 +46,7 @@ def search(queries: np.ndarray, gallery: np.ndarray, *, k: int, pairs: int = PAI
         raise ValueError(f"queries {queries.shape} and gallery {gallery.shape}: expected [Q, D] and [G, D]")
     if not 1 <= k <= len(gallery):
         raise UserError(f"k is {k}, but the gallery has {len(gallery)} images; expected 1 to {len(gallery)}")
-    if not np.isfinite(queries).all():
-        raise _not_finite("queries", np.flatnonzero(~np.isfinite(queries).all(axis=1))[0])
+    _check("queries", np.isfinite(queries).all(axis=1))
     on_host = jax.default_backend() == "cpu"  # where top_k of XLA takes longer than the product
     similarities = np.empty((len(queries), k), np.float32)
     positions = np.empty((len(queries), k), np.int64)
@@ -72,7 +71,8 @@ def _on_host(queries: np.ndarray, gallery: np.ndarray, k: int, block: int) -> Fo
     for start in range(0, len(gallery), block):
         images = np.asarray(gallery[start : start + block], np.float32)
         np.matmul(images, queries.T, out=flat[: len(images)])
-        _check(flat[: len(images), 0], start)
+        # With a feature that is not finite no similarity is.
+        _check("gallery", np.isfinite(flat[: len(images), 0]), start)
         flat[len(images) :] = -np.inf
         # Of equal similarities the earlier image counts: what only equals the worst is no candidate.
         peaks = table.max(axis=1)
@@ -115,7 +115,7 @@ def _on_device(queries: np.ndarray, gallery: np.ndarray, k: int, block: int) -> 
         found, of_block = _merge(found, on_device, padded, len(images), start)
         finite.append((start, of_block))
     for start, of_block in finite:
-        _check(np.where(of_block, 0, np.nan), start)
+        _check("gallery", np.asarray(of_block), start)
     return np.asarray(found[0]), np.asarray(found[1], np.int64)
 
 
@@ -133,11 +133,8 @@ def _merge(
     return (similarity, position), jnp.isfinite(values[0])
 
 
-def _check(similarities: np.ndarray, start: int) -> None:
-    """Similarities of one query: a gallery feature that is not finite has none that is."""
-    if not np.isfinite(similarities).all():
-        raise _not_finite("gallery", start + np.flatnonzero(~np.isfinite(similarities))[0])
-
-
-def _not_finite(name: str, position: int) -> UserError:
-    return UserError(f"{name}: the feature at position {position} is not finite; leave it out or compute it again")
+def _check(name: str, finite: np.ndarray, start: int = 0) -> None:
+    """Refuses features, of the positions from `start` on, of which one is not finite."""
+    if not finite.all():
+        position = start + np.flatnonzero(~finite)[0]
+        raise UserError(f"{name}: the feature at position {position} is not finite; leave it out or compute it again")

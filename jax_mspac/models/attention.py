@@ -61,14 +61,9 @@ class PartAttention(nn.Module):
 class CascadedPartAttention(nn.Module):
     """Part attention on ever larger stripes: partition, hierarchical aggregation, unification.
 
-    At each level the map is cut along its height into equal stripes, every stripe passes a `PartAttention` of its own
-    (named level{k}_part{i}, k and i from 0, i from the top), and the stripes are put together again. That the cascade
-    is spatial in this sense is our reading of the slides.
-
-    Attributes:
-      parts: number of stripes per level; () is the identity.
-      form: see `PartAttention`.
-      kernel_size, rank: see `PartAttention`.
+    At each level the map is cut along its height into equal stripes (`parts`, their number; () is the identity), every
+    stripe passes a `PartAttention` of its own (named level{k}_part{i}, k and i from 0, i from the top), and the stripes
+    are put together again. That the cascade is spatial in this sense is our reading of the slides.
     """
 
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS)

@@ -11,15 +11,9 @@ INPUT_FORMS = ("rgb", "zero_padding")
 def zero_padded(images: jax.Array, *, modality: str) -> jax.Array:
     """Deep zero-padding (Wu et al., ICCV 2017): visible images become [gray, 0], infrared ones [0, gray].
 
+    Normalized float images [n, H, W, 3] of one modality become [n, H, W, 2] of the same dtype.
     Gray is the luma of the normalized channels. That is an affine function of R, G and B as well, whose mean is zero
     again, and so the mean color, which fills padding and erased rectangles, stays zero in both channels.
-
-    Args:
-      images: normalized float images [n, H, W, 3].
-      modality: of all images.
-
-    Returns:
-      [n, H, W, 2] in the dtype of the images.
     """
     gray = sum(weight * images[..., c] for c, weight in enumerate(LUMA))
     zero = jnp.zeros_like(gray)

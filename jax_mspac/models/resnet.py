@@ -63,16 +63,7 @@ class Bottleneck(nn.Module):
 class Stages(nn.Module):
     """Consecutive stages of a ResNet: 0 is the stem (conv1, bn1, relu, max-pool), k is layer k of k = 1..4.
 
-    Attributes:
-      block: class of a residual block.
-      depths: how many blocks layers 1 to 4 have.
-      stages: which stages, in order; none is the identity.
-      width: channels of the stem.
-      last_stride: stride of layer 4.
-      nonlocal_blocks, nonlocal_channels: see `ResNet`.
-      dtype: dtype of the computation.
-      axis_name: see `BatchNorm`.
-      kernels: see `kernels.convolution.conv`.
+    `stages` says which, in order; none is the identity. The other fields are those of `ResNet`.
     """
 
     block: type[nn.Module]
@@ -120,7 +111,8 @@ class ResNet(nn.Module):
     modalities pass the shared stages in one batch, so that its normalization statistics mix them.
 
     Attributes:
-      block, depths: see `Stages`.
+      block: class of a residual block.
+      depths: how many blocks layers 1 to 4 have.
       width: channels of the stem; 64 is the published network.
       last_stride: stride of layer 4. 1 doubles the feature map, for a total stride of 16 instead of 32.
       shared_from: the first shared stage. 0 shares all; 1 leaves a stem per modality; 2 a stem and layer 1; ...;

@@ -24,9 +24,8 @@ _WRAPPED = "module."
 def resolve(spec: str) -> Path:
     """Finds the weights file that `spec` names, downloading it if need be.
 
-    Args:
-      spec: path of a file, or hf://OWNER/NAME[@REVISION] for model.safetensors of a Hugging Face Hub model, which is
-        kept in that library's cache.
+    That is a path, or hf://OWNER/NAME[@REVISION] for model.safetensors of a Hugging Face Hub model, which is kept in
+    that library's cache.
 
     Raises:
       UserError: if the file does not exist or cannot be downloaded.
@@ -35,7 +34,7 @@ def resolve(spec: str) -> Path:
         "give a file with model.pretrained=/path/model.safetensors, or start from scratch with model.pretrained=none"
     )
     if not spec.startswith(HUB):
-        path = Path(spec)
+        path = Path(spec).expanduser()
         if not path.is_file():
             raise UserError(f"model.pretrained={spec}: there is no such file or workdir; {by_hand}")
         return path
@@ -52,13 +51,10 @@ def resolve(spec: str) -> Path:
 
 
 def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file of named tensors; never runs code from it.
+    """Reads named tensors of .safetensors, .npz, or .pth / .pt / .t (which need torch); never runs code of a file.
 
     A file of torch may also be a checkpoint that holds the tensors beside other things, under one of `_NESTS`. Where
     all names begin with "module.", as `DataParallel` writes them, they lose that.
-
-    Args:
-      path: .safetensors, .npz, or .pth / .pt / .t (which need torch).
 
     Raises:
       UserError: the suffix is unknown, torch is missing, or the file is not there, is not whole or of another format,

@@ -3,7 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -73,6 +73,19 @@ class RetrievalProtocol:
                     "check the cameras and modalities of the test set, or leave this mode out"
                 )
 
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What tells its rows from those of other protocols."""
+        return {"protocol": self.name, "mode": self.mode, "shots": self.shots, "direction": self.direction}
+
+    def excluded_pairs(
+        self, identities: np.ndarray, cameras: np.ndarray, queries: np.ndarray, gallery: np.ndarray
+    ) -> np.ndarray | None:
+        """What `excluded` says of queries [Q] and gallery images [G], positions in a test set of labels int [N]."""
+        if self.excluded is None:
+            return None
+        return self.excluded(identities[queries], cameras[queries], identities[gallery], cameras[gallery])
+
 
 def directions(modalities: np.ndarray) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Both search directions over whole modalities: (name, queries int64 [Q], gallery images int64 [G])."""
@@ -117,8 +130,7 @@ def seeded_gallery(
     are fewer.
 
     Args:
-      identities: int [N] of the test set.
-      cameras: int [N] of the test set.
+      identities, cameras: int [N] of the test set.
       positions: int64, ascending: the images to draw from.
       camera_order: cameras to draw from.
       shots: images per identity and camera, 1 or more.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jax_mspac.protocols.base import RetrievalProtocol, Trial, directions, same_identity_and_camera, seeded_gallery
+from jax_mspac.protocols import base
 
 
 def protocols(
@@ -17,8 +17,9 @@ def protocols(
     trials: int,
     exclude_same_camera: bool,
     name: str = "folder",
-) -> list[RetrievalProtocol]:
-    """Both directions; queries are all images of one modality, CMC over identities.
+    rank_unit: base.RankUnit = "identity",
+) -> list[base.RetrievalProtocol]:
+    """Both directions; queries are all images of one modality.
 
     Args:
       identities: int [N].
@@ -30,27 +31,28 @@ def protocols(
       exclude_same_camera: whether gallery images of the query's identity from the query's own camera do not count, for
         cameras that take both modalities.
       name: what the protocol is called in tables.
+      rank_unit: whether the CMC counts identities or images, see `base.RetrievalProtocol`.
     """
     identities, cameras = np.asarray(identities), np.asarray(cameras)
     listed = []
-    for count, (direction, queries, candidates) in itertools.product(shots, directions(modalities)):
+    for count, (direction, queries, candidates) in itertools.product(shots, base.directions(modalities)):
         if count == 0:
             galleries = [candidates]
         else:
             order = np.unique(cameras[candidates]).tolist()
             galleries = [
-                seeded_gallery(identities, cameras, candidates, camera_order=order, shots=count, seed=trial)
+                base.seeded_gallery(identities, cameras, candidates, camera_order=order, shots=count, seed=trial)
                 for trial in range(trials)
             ]
         listed.append(
-            RetrievalProtocol(
+            base.RetrievalProtocol(
                 name=name,
                 mode="-",
                 shots=count or None,
                 direction=direction,
-                trials=tuple(Trial(queries, gallery) for gallery in galleries),
-                excluded=same_identity_and_camera if exclude_same_camera else None,
-                rank_unit="identity",
+                trials=tuple(base.Trial(queries, gallery) for gallery in galleries),
+                excluded=base.same_identity_and_camera if exclude_same_camera else None,
+                rank_unit=rank_unit,
             )
         )
     return listed

@@ -19,14 +19,9 @@ def protocols(
 
     Two tables of visible -> infrared figures circulate. The authors' training script searches as said here. Their test
     script swaps queries and gallery: the infrared images that were drawn search all visible ones, which is another
-    search, in the other direction, under the same name.
+    search, in the other direction, under the same name; with `drawn_queries` it is listed too, as mode "drawn queries".
 
-    Args:
-      identities: int [N].
-      cameras: int [N], 1 to 9.
-      modalities: int [N], positions in `MODALITIES`.
-      trials: galleries to draw, with seeds 0, 1, ...
-      drawn_queries: whether the search of the test script is listed too, as mode "drawn queries".
+    `identities`, `cameras` (1 to 9) and `modalities` are as for `folder.protocols`.
     """
     listed = folder.protocols(
         identities, cameras, modalities, shots=(1,), trials=trials, exclude_same_camera=True, name="llcm"

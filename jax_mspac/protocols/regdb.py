@@ -2,27 +2,11 @@
 
 import numpy as np
 
-from jax_mspac.protocols.base import RetrievalProtocol, Trial, directions
+from jax_mspac.protocols import folder
+from jax_mspac.protocols.base import RetrievalProtocol
 
 
 def protocols(identities: np.ndarray, cameras: np.ndarray, modalities: np.ndarray) -> list[RetrievalProtocol]:
-    """Both directions, all images against all, CMC over images.
-
-    Args:
-      identities: int [N]; unused, as nothing is drawn per identity.
-      cameras: int [N]; unused.
-      modalities: int [N], positions in `MODALITIES`.
-    """
-    del identities, cameras
-    return [
-        RetrievalProtocol(
-            name="regdb",
-            mode="-",
-            shots=None,
-            direction=name,
-            trials=(Trial(queries, gallery),),
-            excluded=None,
-            rank_unit="image",
-        )
-        for name, queries, gallery in directions(modalities)
-    ]
+    """Both directions, all images against all, CMC over images; the arguments are as for `folder.protocols`."""
+    options = {"shots": (0,), "trials": 1, "exclude_same_camera": False}
+    return folder.protocols(identities, cameras, modalities, **options, name="regdb", rank_unit="image")

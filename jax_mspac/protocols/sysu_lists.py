@@ -11,9 +11,8 @@ Permutations = dict[int, dict[int, np.ndarray]]
 def parse_permutations(cells: np.ndarray) -> Permutations:
     """Turns the nested MATLAB cells into permutations by camera and identity number.
 
-    Args:
-      cells: object [6, 1], for each camera an object [identities, 1], for each identity number from 1 an integer
-        [10, n]: ten permutations of 1..n, where n is how many images the identity has in the camera.
+    Cells, object [6, 1], hold for each camera an object [identities, 1], and that for each identity number from 1 an
+    integer [10, n]: ten permutations of 1..n, where n is how many images the identity has in the camera.
 
     Returns:
       {camera 1..6: {identity number: int64 [10, n], permutations of 0..n-1}} without the pairs that have no image.

@@ -4,6 +4,7 @@
 `random`, as the AGW code base and its forks do. Their figures differ, so a table must say which one it used.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -74,34 +75,28 @@ def protocols(
             )
 
     listed = []
-    for gallery in galleries:
-        for mode in modes:
-            query_cameras, gallery_cameras = MODES[mode]
-            queries = _taken_by(cameras, of_modality(modalities, INFRARED), query_cameras)
-            candidates = _taken_by(cameras, of_modality(modalities, VISIBLE), gallery_cameras)
-            for count in shots:
-                if gallery == "official":
-                    drawn = official_galleries(
-                        identities, cameras, candidates, count, trials, permutations, identity_numbers
-                    )
-                else:
-                    drawn = [
-                        seeded_gallery(
-                            identities, cameras, candidates, camera_order=gallery_cameras, shots=count, seed=trial
-                        )
-                        for trial in range(trials)
-                    ]
-                listed.append(
-                    RetrievalProtocol(
-                        name=gallery,
-                        mode=mode,
-                        shots=count,
-                        direction=direction(INFRARED, VISIBLE),
-                        trials=tuple(Trial(queries, chosen) for chosen in drawn),
-                        excluded=same_place,
-                        rank_unit="identity",
-                    )
-                )
+    for gallery, mode, count in itertools.product(galleries, modes, shots):
+        query_cameras, gallery_cameras = MODES[mode]
+        queries = _taken_by(cameras, of_modality(modalities, INFRARED), query_cameras)
+        candidates = _taken_by(cameras, of_modality(modalities, VISIBLE), gallery_cameras)
+        if gallery == "official":
+            drawn = official_galleries(identities, cameras, candidates, count, trials, permutations, identity_numbers)
+        else:
+            drawn = [
+                seeded_gallery(identities, cameras, candidates, camera_order=gallery_cameras, shots=count, seed=trial)
+                for trial in range(trials)
+            ]
+        listed.append(
+            RetrievalProtocol(
+                name=gallery,
+                mode=mode,
+                shots=count,
+                direction=direction(INFRARED, VISIBLE),
+                trials=tuple(Trial(queries, chosen) for chosen in drawn),
+                excluded=same_place,
+                rank_unit="identity",
+            )
+        )
     return listed
 
 

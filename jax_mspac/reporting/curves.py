@@ -25,12 +25,7 @@ def panels(*runs: Curves) -> list[str]:
 
 @matplotlib.rc_context(style.RC)
 def figure(this: Curves, other: Curves | None = None) -> Figure:
-    """Draws one panel per scalar, and one per split that was evaluated.
-
-    Args:
-      this: curves of the run; drawn in blue.
-      other: curves of a second run; drawn in orange and dashed.
-    """
+    """Draws one panel per scalar, and one per split: the run blue, a second run (`other`) orange and dashed."""
     runs = [(this, style.THIS_RUN, "-", "this run")]
     if other:
         runs.append((other, style.OTHER_RUN, "--", "second run"))

@@ -1,5 +1,7 @@
 """Test images in two dimensions: color and number tell the identity, shape the modality."""
 
+import itertools
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,34 +22,21 @@ _MARKERS = ("o", "^")
 def choose(identities: np.ndarray, modalities: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """The images to map: those of a few identities that both modalities show, drawn with a seed.
 
-    Args:
-      identities: int [N].
-      modalities: int [N].
-      seed: of the draw.
-
-    Returns:
-      int64 [n], ascending positions; n is at most MAX_POINTS. Empty if no identity has both modalities.
+    Of identities and modalities int [N] it gives ascending positions int64 [n], n at most MAX_POINTS; none if no
+    identity has both modalities.
     """
     both = np.intersect1d(*(np.unique(identities[modalities == number]) for number in range(len(MODALITIES))))
     drawn = np.random.default_rng(seed).permutation(both)[:MAX_IDENTITIES]
     share = MAX_POINTS // max(1, len(drawn) * len(MODALITIES))
-    groups = [
-        np.flatnonzero((identities == identity) & (modalities == number))[:share]
-        for identity in drawn
-        for number in range(len(MODALITIES))
-    ]
+    shown = itertools.product(drawn, range(len(MODALITIES)))
+    groups = [np.flatnonzero((identities == i) & (modalities == m))[:share] for i, m in shown]
     return np.sort(np.concatenate(groups)) if groups else np.empty(0, np.int64)
 
 
 def embed(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """Two dimensions by t-SNE (van der Maaten and Hinton, 2008) of the first principal components.
 
-    Args:
-      features: float [n, D], n at least MIN_POINTS.
-      seed: equal seeds give equal maps.
-
-    Returns:
-      float32 [n, 2].
+    Features float [n, D], n at least MIN_POINTS, give float32 [n, 2]; equal seeds give equal maps.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -63,12 +52,9 @@ def embed(features: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
 @matplotlib.rc_context(style.RC)
 def figure(maps: dict[str, np.ndarray], identities: np.ndarray, modalities: np.ndarray) -> Figure:
-    """Draws one panel per run.
+    """Draws a panel for each map, title -> float [n, 2], of the same images: identities and modalities int [n].
 
-    Args:
-      maps: title -> float [n, 2].
-      identities: int [n]; drawn as 1, 2, ... in ascending order, at most MAX_IDENTITIES of them.
-      modalities: int [n].
+    Identities, at most MAX_IDENTITIES, are drawn as 1, 2, ... in ascending order.
     """
     drawing = Figure(figsize=(5.1 * max(2, len(maps)), 5.2) if len(maps) > 1 else (7.5, 6.2), layout="constrained")
     for ax, (title, points) in zip(drawing.subplots(1, len(maps), squeeze=False)[0], maps.items(), strict=True):
@@ -81,9 +67,8 @@ def figure(maps: dict[str, np.ndarray], identities: np.ndarray, modalities: np.n
             # The identity's image nearest to its median: a place that is its own even where it falls apart.
             own = points[identities == identity]
             x, y = own[np.argmin(np.linalg.norm(own - np.median(own, axis=0), axis=1))]
-            label = ax.text(
-                x, y, str(number + 1), color=color, fontsize=13, fontweight="bold", ha="center", va="center"
-            )
+            font = {"color": color, "fontsize": 13, "fontweight": "bold"}
+            label = ax.text(x, y, str(number + 1), **font, ha="center", va="center")
             label.set_path_effects([withStroke(linewidth=3, foreground="white")])
         style.bare(ax)
         ax.spines[:].set_visible(True)

@@ -4,6 +4,7 @@ A method that can tell has a function `attention(variables, images, modality)`, 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -47,41 +48,22 @@ def from_method(outputs: Mapping[str, Any]) -> Attention:
 
 
 def choose(identities: np.ndarray, modalities: np.ndarray, *, count: int, seed: int = 0) -> np.ndarray:
-    """The images to show: the first visible and the first infrared one of some identities, drawn with a seed.
+    """The images to show: the first visible and the first infrared one of `count` identities, drawn with a seed.
 
-    Args:
-      identities: int [N].
-      modalities: int [N].
-      count: identities.
-      seed: of the draw.
-
-    Returns:
-      int64 [n], positions; pairs (visible, infrared) of one identity each.
+    Of identities and modalities int [N] it gives positions int64 [n]: pairs (visible, infrared) of one identity each.
     """
     groups = [np.unique(identities[modalities == number]) for number in range(len(MODALITIES))]
     drawn = np.sort(np.random.default_rng(seed).permutation(np.intersect1d(*groups))[:count])
-    return np.array(
-        [
-            np.flatnonzero((identities == identity) & (modalities == number))[0]
-            for identity in drawn
-            for number in range(len(MODALITIES))
-        ],
-        np.int64,
-    )
+    shown = itertools.product(drawn, range(len(MODALITIES)))
+    return np.array([np.flatnonzero((identities == i) & (modalities == m))[0] for i, m in shown], np.int64)
 
 
 @matplotlib.rc_context(style.RC)
 def figure(images: np.ndarray, titles: Sequence[str], this: Attention, other: Attention | None = None) -> Figure:
-    """Draws the images over the heat maps: a column per image, a row per map.
+    """Draws images uint8 [n, H, W, 3] over the heat maps of one run or two: a titled column per image, a row per map.
 
     Activation maps are scaled to the range of each map, since their size means nothing; a level's spatial gates have
     one scale for all images, so that a level that does not look anywhere looks flat.
-
-    Args:
-      images: uint8 [n, H, W, 3].
-      titles: of the columns.
-      this: of the run.
-      other: of the second run.
     """
     rows: list[tuple[str, np.ndarray | None]] = [("input", None)]
     if other is not None:
@@ -117,9 +99,7 @@ def figure(images: np.ndarray, titles: Sequence[str], this: Attention, other: At
 def channel_figure(this: Attention, modalities: np.ndarray) -> Figure:
     """Draws the channel gates: a panel per level, a row per stripe and modality, the mean over the images.
 
-    Args:
-      this: of the run, with gates.
-      modalities: int [n] of its images.
+    `this` has gates, and its images are of `modalities`, int [n].
     """
     rows = [gates.shape[1] * len(MODALITIES) for gates in this.channel]
     drawing = Figure(figsize=(10, 0.7 + sum(0.35 + 0.15 * n for n in rows)), layout="constrained")
@@ -141,15 +121,7 @@ def channel_figure(this: Attention, modalities: np.ndarray) -> Figure:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A heat map over the gray image.
-
-    Args:
-      image: uint8 [H, W, 3].
-      heat: float [h, w] in [0, 1]; enlarged by bilinear interpolation.
-
-    Returns:
-      uint8 [H, W, 3].
-    """
+    """A heat map over the gray image, both uint8 [H, W, 3]; `heat`, float [h, w] in [0, 1], is enlarged bilinearly."""
     height, width = image.shape[:2]
     heat = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
     colors = matplotlib.colormaps[_COLORMAP](np.clip(heat, 0, 1))[..., :3] * 255

@@ -17,16 +17,10 @@ Counts = dict[tuple[str, str], np.ndarray]
 
 
 def counts(features: np.ndarray, identities: np.ndarray, modalities: np.ndarray, *, bins: int = BINS) -> Counts:
-    """Histograms of the cosine distances of all pairs of images, each pair once.
+    """Histograms, of equal bins over [0, 2], of the cosine distances of all pairs of images, each pair once.
 
-    Args:
-      features: float [N, D] of unit length.
-      identities: int [N].
-      modalities: int [N].
-      bins: number of equal bins over [0, 2].
-
-    Returns:
-      ("intra" or "inter" modality, "positive" or "negative") -> int64 [bins].
+    Of features float [N, D] of unit length, identities and modalities int [N] it gives ("intra" or "inter" modality,
+    "positive" or "negative") -> int64 [bins].
     """
     total = np.zeros(len(KINDS) * bins, np.int64)
     for start in range(0, len(features), _BLOCK):

@@ -23,14 +23,9 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
+    """A table whose first column names its rows; the note follows the caption, less loud.
 
-    Attributes:
-      caption: above the table.
-      header: names of the columns.
-      rows: cells, as many as the header has.
-      kind: "numbers" for columns of numbers, "text" for columns of text.
-      note: after the caption, less loud.
+    Rows have as many cells as the header; `kind` is "numbers" for columns of numbers, "text" for columns of text.
     """
 
     caption: str
@@ -42,14 +37,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure.
-
-    Attributes:
-      name: of its file, without the suffix.
-      png: its bytes.
-      alt: what it shows, in words.
-      caption: below it.
-    """
+    """A figure: the name of its file without the suffix, its bytes, what it shows, in words, and what stands below."""
 
     name: str
     png: bytes
@@ -64,13 +52,7 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Ranking:
-    """A strip of a query and what it found, with a caption under each image.
-
-    Attributes:
-      picture: the strip, its images in cells of equal width.
-      title: of the query.
-      cells: lines of text under each image, as many as the strip has images.
-    """
+    """A strip of a query and what it found, its images in cells of equal width, with lines of text under each."""
 
     picture: Picture
     title: str
@@ -109,14 +91,9 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """A whole report.
+    """A whole report. `lead` says what it is of, `notes` what a reader must know.
 
-    Attributes:
-      title: of the page.
-      lead: what the report is of.
-      figures: (value, name) of the few numbers that stand at the top.
-      notes: what a reader must know.
-      sections: in their order.
+    `figures` are the few numbers that stand at the top: (value, name).
     """
 
     title: str

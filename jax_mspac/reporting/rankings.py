@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from jax_mspac.metrics.retrieval import score
 from jax_mspac.reporting import style
 
 # A strip ends with the tenth image that counts; excluded ones before it make it longer, up to this many places.
@@ -16,15 +17,11 @@ _CELL, _IMAGE, _FRAME = (112, 216), (88, 172), 5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Search:
-    """All queries of one trial, ranked.
+    """All queries of one trial, ranked: queries int64 [Q] and gallery int64 [Q, G] are positions in the test set.
 
-    Attributes:
-      queries: int64 [Q], positions in the test set.
-      gallery: int64 [Q, G], positions in the test set in ascending distance, ties by position.
-      distances: float [Q, G], in that order.
-      matches: bool [Q, G], in that order: the query's identity, whether it counts or not.
-      excluded: bool [Q, G], in that order: pairs that the protocol leaves out.
-      average_precision: float64 [Q]; NaN for a query without a match that counts.
+    What is [Q, G] is in ascending distance, ties by position: the distances; `matches`, the query's identity, whether
+    it counts or not; `excluded`, pairs that the protocol leaves out. `average_precision`, float64 [Q], is NaN for a
+    query without a match that counts.
     """
 
     queries: np.ndarray
@@ -37,13 +34,9 @@ class Search:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """One image of a strip.
+    """One image of a strip: its position in the test set and its distance to the query.
 
-    Attributes:
-      position: in the test set.
-      rank: among the images that count, from 1; None if the protocol excludes the image.
-      match: whether it shows the query's identity.
-      distance: to the query.
+    `rank` is among the images that count, from 1, and None if the protocol excludes it; `match`: the query's identity.
     """
 
     position: int
@@ -55,40 +48,28 @@ class Place:
 def search(
     distances: np.ndarray, queries: np.ndarray, gallery: np.ndarray, matches: np.ndarray, excluded: np.ndarray | None
 ) -> Search:
-    """Ranks a gallery for every query.
+    """Ranks a gallery for every query, of distances float [Q, G].
 
-    Args:
-      distances: float [Q, G].
-      queries: int64 [Q], positions in the test set.
-      gallery: int64 [G], positions in the test set, ascending.
-      matches: bool [Q, G].
-      excluded: bool [Q, G], or None where every pair counts.
+    Queries int64 [Q] and gallery int64 [G], ascending, are positions in the test set. Matches and excluded are bool [Q,
+    G]; excluded is None where every pair counts.
     """
     order = np.argsort(distances, axis=1, kind="stable")
     excluded = np.zeros_like(matches) if excluded is None else excluded
     matches, excluded = (np.take_along_axis(pairs, order, axis=1) for pairs in (matches, excluded))
-    hits = matches & ~excluded
-    rank = np.cumsum(~excluded, axis=1)
-    precision = np.where(hits, np.cumsum(hits, axis=1) / np.maximum(rank, 1), 0.0)
-    count = hits.sum(axis=1)
-    average_precision = np.where(count > 0, precision.sum(axis=1) / np.maximum(count, 1), np.nan)
+    average_precision = np.full(len(queries), np.nan)
+    codes = np.where(excluded, -1, matches).astype(np.int32)
+    _, average_precision[np.any(codes == 1, axis=1)], _ = score(codes, np.ones(len(queries), np.int32), 2, "image")
     distances = np.take_along_axis(distances, order, axis=1)
     return Search(queries, gallery[order], distances, matches, excluded, average_precision)
 
 
 def choose(average_precision: np.ndarray, identities: np.ndarray, *, count: int) -> dict[str, list[int]]:
-    """The queries to show: those with the highest, the lowest and the most typical average precision.
+    """The queries to show: `count` each with the highest, the lowest and the most typical average precision.
 
     Typical is what is nearest to the median. Equal values go by position, so the choice is a function of the scores.
-    No query is chosen twice, and one identity is chosen twice in a group only where there are too few identities.
-
-    Args:
-      average_precision: float [Q]; NaN is never chosen.
-      identities: int [Q], of the queries.
-      count: queries per group.
-
-    Returns:
-      "best", "typical" and "worst": indices into the queries; the groups are smaller where there are few queries.
+    No query is chosen twice, and one identity is chosen twice in a group only where there are too few identities. Of
+    average precisions float [Q], of which NaN is never chosen, and identities int [Q] it gives indices under "best",
+    "typical" and "worst"; the groups are smaller where there are few queries.
     """
     valid = np.flatnonzero(np.isfinite(average_precision))
     if not valid.size:
@@ -108,13 +89,7 @@ def choose(average_precision: np.ndarray, identities: np.ndarray, *, count: int)
 
 
 def places(found: Search, query: int, *, top: int = 10) -> list[Place]:
-    """What one query found: the first `top` images that count, and the excluded ones where they would have ranked.
-
-    Args:
-      found: a search.
-      query: index into its queries.
-      top: images that count.
-    """
+    """What a query (its index) found: the first `top` images that count, the excluded ones where they would rank."""
     counted = ~found.excluded[query]
     ranks = np.cumsum(counted)
     ends = np.flatnonzero(counted & (ranks == top))
@@ -131,15 +106,10 @@ def places(found: Search, query: int, *, top: int = 10) -> list[Place]:
 
 
 def strip(query: np.ndarray, images: Sequence[np.ndarray], shown: Sequence[Place]) -> Image.Image:
-    """The query and what it found, in cells of equal width.
+    """The query and what it found, in cells of equal width; images are uint8 [H, W, 3], `images` those of `shown`.
 
     A match has a green frame and a tick, any other image a red frame and a cross; an excluded image is gray and pale,
     with a dashed frame and no mark.
-
-    Args:
-      query: uint8 [H, W, 3].
-      images: uint8 [H, W, 3] each, of `shown`.
-      shown: what was found.
     """
     width, height = _CELL
     sheet = Image.new("RGB", (width * (1 + len(shown)), height), "white")
@@ -156,7 +126,7 @@ def strip(query: np.ndarray, images: Sequence[np.ndarray], shown: Sequence[Place
         _paste(sheet, image, cell)
         color = style.MATCH if place.match else style.MISS
         draw.rectangle(_frame(cell), outline=color, width=_FRAME)
-        (_tick if place.match else _cross)(draw, _frame(cell), color)
+        _mark(draw, _frame(cell), color, match=place.match)
     return sheet
 
 
@@ -171,22 +141,13 @@ def _paste(sheet: Image.Image, image: np.ndarray, cell: int) -> None:
     sheet.paste(ImageOps.pad(Image.fromarray(image), _IMAGE, color="#d8d8d8"), (left + _FRAME, top + _FRAME))
 
 
-def _badge(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], color: str) -> tuple[int, int]:
-    """A disc on the lower edge of the frame; returns its center."""
+def _mark(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], color: str, *, match: bool) -> None:
+    """A disc with a tick or a cross on the lower edge of the frame."""
     x, y = (frame[0] + frame[2]) // 2, frame[3] + 4
     draw.ellipse((x - 14, y - 14, x + 14, y + 14), fill=color, outline="white", width=3)
-    return x, y
-
-
-def _tick(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], color: str) -> None:
-    x, y = _badge(draw, frame, color)
-    draw.line([(x - 6, y), (x - 1, y + 5), (x + 7, y - 5)], fill="white", width=3, joint="curve")
-
-
-def _cross(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int], color: str) -> None:
-    x, y = _badge(draw, frame, color)
-    for sign in (-1, 1):
-        draw.line([(x - 5, y - 5 * sign), (x + 5, y + 5 * sign)], fill="white", width=3)
+    tick, cross = [[(-6, 0), (-1, 5), (7, -5)]], [[(-5, 5), (5, -5)], [(-5, -5), (5, 5)]]
+    for line in tick if match else cross:
+        draw.line([(x + right, y + down) for right, down in line], fill="white", width=3, joint="curve")
 
 
 def _dashed(draw: ImageDraw.ImageDraw, frame: tuple[int, int, int, int]) -> None:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
-from jax_mspac.evaluation.evaluator import Evaluator
+from jax_mspac.evaluation.evaluator import Evaluator, compiled
 from jax_mspac.methods.base import Method
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
@@ -24,16 +24,9 @@ from jax_mspac.runtime import parallel
 class Run:
     """A run and its model.
 
-    Attributes:
-      workdir: its folder.
-      config: of the run.
-      step: of the checkpoint.
-      records: what the run wrote about itself.
-      test: the test split and its protocols.
-      notes: what a reader must know of the data.
-      provenance: see `runs.provenance.record`; None where the run has none.
-      trained: the test identities that the run was trained on.
-      features: float32 [N, D] of unit length, the primary metric's feature of the test images.
+    `step` is the checkpoint's, `records` what the run wrote about itself, `test` the test split and its protocols,
+    `notes` what a reader must know of the data, and `features` the primary metric's feature of the test images, float32
+    [N, D] of unit length.
     """
 
     workdir: pathlib.Path
@@ -57,8 +50,8 @@ class Run:
         for number, modality in enumerate(MODALITIES):
             chosen = np.flatnonzero(self.test.image_set.modalities[positions] == number)
             if chosen.size:
-                run = parallel.sharded_inference(lambda variables, images, m=modality: attend(variables, images, m))
-                parts.append(run(self._variables, self.images(positions[chosen])))
+                run = compiled(attend, of=self._method)
+                parts.append(run(self._variables, self.images(positions[chosen]), modality))
                 order.append(chosen)
         back = np.argsort(np.concatenate(order))
         return from_method(jax.tree.map(lambda *maps: np.concatenate(maps)[back], *parts))
@@ -69,12 +62,11 @@ class Run:
 
 
 def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], same_as: Run | None = None) -> Run:
-    """Loads a run and embeds its test images.
+    """Loads a run, with `locations` (fields of `config.data`) where its data has moved, and embeds its test images.
 
     Args:
       workdir: folder of the run.
       checkpoint: "latest", "best" or a step.
-      locations: fields of `config.data` to replace, where the data has moved.
       same_as: another run, whose test images this one must share.
 
     Raises:

@@ -4,15 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jax_mspac.data.data_set import DataSet
-from jax_mspac.reporting.cameras import Score
+from jax_mspac.reporting.cameras import Scores
 from jax_mspac.reporting.page import Cell, Table
-from jax_mspac.runs.results import SCORE_NAMES, SCORES
+from jax_mspac.runs.results import SCORE_NAMES, SCORES, Row, percent, spread
 
 _PROTOCOL = ("protocol", "mode", "shots", "direction")
 NONE = "–"
 
 Results = Mapping[str, Any]
-Row = Mapping[str, Any]
 
 
 def primary(results: Results | None) -> Row | None:
@@ -27,12 +26,9 @@ def same(row: Row, results: Results | None) -> Row | None:
 
 
 def tables(this: Results, other: Results | None, *, data_set: DataSet) -> list[Table]:
-    """One table per protocol, the primary metric's first.
+    """One table per protocol, the primary metric's first, with the second run's results if there are any.
 
-    Args:
-      this: results of the run.
-      other: results of the second run, if there are any.
-      data_set: that both were tested on.
+    Both runs were tested on `data_set`.
     """
     keys = list(dict.fromkeys(_key(row) for row in this["rows"]))
     counts = primary(this)
@@ -45,10 +41,10 @@ def _table(key: tuple, this: Results, other: Results | None, *, data_set: DataSe
     counts = primary(this)
     is_primary = counts is not None and key == _key(counts)
     rows = [row for row in this["rows"] if _key(row) == key]
-    lines = [_line(f"this run, {row['feature']}", row, strong=row is counts) for row in rows]
+    lines = [_cells(f"this run, {row['feature']}", spread(row), strong=row is counts) for row in rows]
     first = rows[0]
     if other is not None:
-        lines += [_line(f"second run, {row['feature']}", row) for row in other["rows"] if _key(row) == key]
+        lines += [_cells(f"second run, {row['feature']}", spread(row)) for row in other["rows"] if _key(row) == key]
     if is_primary:
         for name, baseline in this.get("baselines", {}).items():
             cells = [percent(baseline[score]) if score in baseline else NONE for score in SCORES]
@@ -75,43 +71,21 @@ def describe(row: Row) -> str:
     return f"{row['direction'].replace('->', ' → ')}, {row['protocol']} galleries{mode}, {shots}"
 
 
-def camera_table(found: Mapping[tuple[int, int | None], Score], metric: str) -> Table:
-    """Query cameras down, gallery cameras across.
-
-    Args:
-      found: see `cameras.scores`.
-      metric: "rank1" or "mAP".
-    """
+def camera_table(found: Scores, metric: str) -> Table:
+    """The metric "rank1" or "mAP" of `cameras.scores`: query cameras down, gallery cameras across."""
     queries = sorted({query for query, _ in found})
     galleries = sorted({gallery for _, gallery in found if gallery is not None})
 
-    def cell(query: int, gallery: int | None) -> str:
-        score = found.get((query, gallery))
-        return NONE if score is None else percent(getattr(score, metric))
-
+    rows = []
+    for query in queries:
+        shown = [found.get((query, gallery)) for gallery in (None, *galleries)]
+        cells = [NONE if row is None else percent(row[metric]["mean"]) for row in shown]
+        rows.append(_cells(f"camera {query}", [f"{shown[0]['queries']:,}", *cells]))
     return Table(
         caption=f"{SCORE_NAMES[metric]}, percent",
         header=("query camera", "queries", "whole gallery", *(f"gallery camera {camera}" for camera in galleries)),
-        rows=tuple(
-            _cells(
-                f"camera {query}", [f"{found[query, None].queries:,}", *(cell(query, g) for g in (None, *galleries))]
-            )
-            for query in queries
-        ),
+        rows=tuple(rows),
     )
-
-
-def percent(fraction: float) -> str:
-    """A fraction in percent, as in every table of results."""
-    return f"{100 * fraction:.2f}"
-
-
-def _line(label: str, row: Row, *, strong: bool = False) -> tuple[Cell, ...]:
-    cells = [
-        percent(row[score]["mean"]) + (f" ± {percent(row[score]['std'])}" if len(row[score]["trials"]) > 1 else "")
-        for score in SCORES
-    ]
-    return _cells(label, cells, strong=strong)
 
 
 def _cells(label: str, cells: Iterable[str], *, strong: bool = False, faint: bool = False) -> tuple[Cell, ...]:

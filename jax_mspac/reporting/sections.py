@@ -13,7 +13,7 @@ from jax_mspac.reporting.page import Block, Cell, Details, Picture, Ranking, Sec
 from jax_mspac.reporting.records import VERSIONS_FILE
 from jax_mspac.reporting.runs import Run, differences, flat
 from jax_mspac.runs.logging import METRICS_FILE
-from jax_mspac.runs.results import JSON_FILE
+from jax_mspac.runs.results import JSON_FILE, percent
 
 # Queries shown of each kind, and identities of the heat maps.
 QUERIES, PERSONS = 3, 5
@@ -82,17 +82,15 @@ def galleries(run: Run) -> Section:
     blocks_of_queries = np.split(queries, range(_BLOCK, queries.size, _BLOCK))
     precision = np.concatenate([_search(run, block).average_precision for block in blocks_of_queries])
     chosen = rankings.choose(precision, image_set.identities[queries], count=QUERIES)
-    blocks: list[Block] = [
-        Text(
-            "Each query (left of the line) and the first ten gallery images that count, nearest first, in the first "
-            "trial of the primary metric's protocol, with their cosine distances. Green frame and tick: the query's "
-            "identity. Red frame and cross: another one."
-        )
-    ]
+    text = (
+        "Each query (left of the line) and the first ten gallery images that count, nearest first, in the first trial "
+        "of the primary metric's protocol, with their cosine distances. Green frame and tick: the query's identity. "
+        "Red frame and cross: another one."
+    )
+    blocks: list[Block] = [Text(text)]
     if protocol.excluded is not None:
-        blocks.append(
-            Text("Pale gray, dashed frame: excluded by the protocol, shown where it would have ranked; it has no rank.")
-        )
+        text = "Pale gray, dashed frame: excluded by the protocol, shown where it would have ranked; it has no rank."
+        blocks.append(Text(text))
     titles = {
         "best": "Best: the highest average precision",
         "typical": "Typical: average precision nearest to the median",
@@ -111,9 +109,7 @@ def _search(run: Run, queries: np.ndarray) -> rankings.Search:
     """Some queries of the first trial of the primary metric's protocol."""
     protocol, ids, cameras_of = run.test.primary, run.test.image_set.identities, run.test.image_set.cameras
     gallery = protocol.trials[0].gallery
-    excluded = None
-    if protocol.excluded is not None:
-        excluded = protocol.excluded(ids[queries], cameras_of[queries], ids[gallery], cameras_of[gallery])
+    excluded = protocol.excluded_pairs(ids, cameras_of, queries, gallery)
     distances = cosine_distances(run.features)(queries, gallery)
     return rankings.search(distances, queries, gallery, ids[queries][:, None] == ids[gallery][None], excluded)
 
@@ -134,9 +130,8 @@ def _ranking(run: Run, found: rankings.Search, query: int, name: str) -> Ranking
         rank = "excluded" if place.rank is None else f"{place.rank} {'✓' if place.match else '✗'} {place.distance:.2f}"
         cells.append((rank, *_lines(run, place.position)))
     title = f"{image_set.paths[position]} · identity {identity} · camera {camera} · average precision "
-    return Ranking(
-        Picture(f"ranking-{name}", style.png(sheet), alt), title + f"{scores.percent(precision)} %", tuple(cells)
-    )
+    picture = Picture(f"ranking-{name}", style.png(sheet), alt)
+    return Ranking(picture, title + f"{percent(precision)} %", tuple(cells))
 
 
 def _lines(run: Run, position: int) -> tuple[str, str, str]:
@@ -160,34 +155,28 @@ def attention(run: Run, other: Run | None) -> Section:
     second = other.attention(positions) if other is not None else None
     drawing = heatmaps.figure(run.images(positions), titles, this, second)
     names = [image_set.identity_names[image_set.identities[i]] for i in positions[::2]]
-    gates = (
-        " Spatial gates say where the model looks, at each level of the cascade; all images share the scale of a level."
-        if this.spatial
-        else " This model has no gates."
-    )
-    blocks: list[Block] = [
-        Text(
-            "Activation: the mean over the channels of the squared final feature map, scaled to the range of each "
-            "image. It knows no class, so it can be drawn for any network." + gates
-        ),
-        Picture(
-            "attention",
-            style.png(drawing, dpi=110),
-            "Test images and, below each, heat maps of what the models attend to.",
-            f"Identities, two images each: {', '.join(names)}.",
-        ),
-    ]
-    if this.channel:
-        blocks.append(
-            Picture(
-                "channel-gates",
-                style.png(heatmaps.channel_figure(this, modalities)),
-                "Channel gates of each level, stripe by stripe, for visible and for infrared images.",
-                "Channel gates say what passes: the mean over the images above, stripe by stripe from the top of the "
-                "image, visible above infrared. Where the two rows of a stripe differ, the model uses other "
-                "channels for the other modality.",
-            )
+    gates = "This model has no gates."
+    if this.spatial:
+        gates = (
+            "Spatial gates say where the model looks, at each level of the cascade; all images share the scale of a "
+            "level."
         )
+    text = (
+        "Activation: the mean over the channels of the squared final feature map, scaled to the range of each image. "
+        f"It knows no class, so it can be drawn for any network. {gates}"
+    )
+    alt = "Test images and, below each, heat maps of what the models attend to."
+    told = f"Identities, two images each: {', '.join(names)}."
+    blocks: list[Block] = [Text(text), Picture("attention", style.png(drawing, dpi=110), alt, told)]
+    if this.channel:
+        drawing = style.png(heatmaps.channel_figure(this, modalities))
+        alt = "Channel gates of each level, stripe by stripe, for visible and for infrared images."
+        told = (
+            "Channel gates say what passes: the mean over the images above, stripe by stripe from the top of the "
+            "image, visible above infrared. Where the two rows of a stripe differ, the model uses other channels for "
+            "the other modality."
+        )
+        blocks.append(Picture("channel-gates", drawing, alt, told))
     return Section("attention", "Attention", tuple(blocks))
 
 
@@ -205,19 +194,13 @@ def map_of_identities(run: Run, other: Run | None) -> Section:
     drawing = embedding_map.figure(maps, identities, image_set.modalities[positions])
     names = [image_set.identity_names[identity] for identity in np.unique(identities)]
     legend = ", ".join(f"{number}: {name}" for number, name in enumerate(names, 1))
-    return Section(
-        "map",
-        "Map of identities",
-        (
-            Text(
-                f"{positions.size} images of {len(names)} test identities, chosen with a seed, by t-SNE of the "
-                "embedding. Color and number are the identity, the shape is the modality. A modality-invariant "
-                "embedding mixes the shapes within a color. Distances between clusters, and their sizes, mean little "
-                "in such a map."
-            ),
-            Picture("map", style.png(drawing), "Test images as points in the plane.", f"Identities: {legend}."),
-        ),
+    text = (
+        f"{positions.size} images of {len(names)} test identities, chosen with a seed, by t-SNE of the embedding. "
+        "Color and number are the identity, the shape is the modality. A modality-invariant embedding mixes the shapes "
+        "within a color. Distances between clusters, and their sizes, mean little in such a map."
     )
+    picture = Picture("map", style.png(drawing), "Test images as points in the plane.", f"Identities: {legend}.")
+    return Section("map", "Map of identities", (Text(text), picture))
 
 
 def distances(run: Run, other: Run | None) -> Section:
@@ -230,18 +213,14 @@ def distances(run: Run, other: Run | None) -> Section:
     pairs = ", ".join(
         f"{counts.sum():,} {where}-modality {sign}" for (where, sign), counts in counted["this run"].items()
     )
-    return Section(
-        "distances",
-        "Distances",
-        (
-            Text(
-                "Cosine distances of all pairs of test images, in each modality and between the two. The less the two "
-                "distributions overlap, the better one threshold tells persons apart. The right column is what this "
-                "task searches by."
-            ),
-            Picture("distances", style.png(histograms.figure(counted)), "Histograms of distances.", f"Pairs: {pairs}."),
-        ),
+    text = (
+        "Cosine distances of all pairs of test images, in each modality and between the two. The less the two "
+        "distributions overlap, the better one threshold tells persons apart. The right column is what this task "
+        "searches by."
     )
+    drawing = style.png(histograms.figure(counted))
+    picture = Picture("distances", drawing, "Histograms of distances.", f"Pairs: {pairs}.")
+    return Section("distances", "Distances", (Text(text), picture))
 
 
 def by_camera(run: Run) -> Section:
@@ -253,9 +232,8 @@ def by_camera(run: Run) -> Section:
         "query counts where the gallery holds a match, so columns may differ in their queries. A smaller gallery is "
         "easier."
     )
-    return Section(
-        "cameras", "Cameras", (Text(text), scores.camera_table(found, "rank1"), scores.camera_table(found, "mAP"))
-    )
+    tables = (scores.camera_table(found, metric) for metric in ("rank1", "mAP"))
+    return Section("cameras", "Cameras", (Text(text), *tables))
 
 
 def settings(run: Run, other: Run | None) -> Section:
@@ -288,10 +266,7 @@ def settings(run: Run, other: Run | None) -> Section:
     if VERSIONS_FILE in run.records.problems:
         blocks.append(Text(run.records.problems[VERSIONS_FILE], "missing"))
     else:
-        versions = tuple((Cell(name), Cell(_listed(value))) for name, value in run.records.versions.items())
+        listed = {n: ", ".join(map(str, v)) if isinstance(v, list) else str(v) for n, v in run.records.versions.items()}
+        versions = tuple(tuple(map(Cell, item)) for item in listed.items())
         blocks.append(Table("Versions while training", ("package", "version"), versions, "text"))
     return Section("settings", "Settings and versions", tuple(blocks))
-
-
-def _listed(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -42,7 +42,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         )
     baselines = results.get("baselines", {})
     if baselines:
-        rows = [(name, _percent(baseline["rank1"]), _percent(baseline["mAP"])) for name, baseline in baselines.items()]
+        rows = [(name, percent(baseline["rank1"]), percent(baseline["mAP"])) for name, baseline in baselines.items()]
         text += "\nOn the primary metric's protocol (bold above), without training:\n\n"
         text += table(("baseline", "rank-1", "mAP"), rows)
     return text
@@ -66,16 +66,19 @@ def write(results: Mapping[str, Any], workdir: str | os.PathLike) -> None:
 
 def _cells(row: Row) -> list[str]:
     shots = "all" if row["shots"] is None else str(row["shots"])
-    scores = [
-        _percent(row[score]["mean"]) + (f" ± {_percent(row[score]['std'])}" if len(row[score]["trials"]) > 1 else "")
-        for score in SCORES
-    ]
     protocol = row["protocol"]
     if "trained_identities" in row:
         protocol += f" (trained on {row['trained_identities']} of the {row['test_identities']} identities)"
     names = (protocol, row["mode"], shots, row["direction"], row["feature"], row["queries"], row["gallery"])
-    return [*map(str, names), *scores]
+    return [*map(str, names), *spread(row)]
 
 
-def _percent(fraction: float) -> str:
+def spread(row: Row) -> list[str]:
+    """The scores of a row in percent, and the deviation over its trials where it has several."""
+    scores = [row[score] for score in SCORES]
+    return [percent(s["mean"]) + (f" ± {percent(s['std'])}" if len(s["trials"]) > 1 else "") for s in scores]
+
+
+def percent(fraction: float) -> str:
+    """A fraction in percent, as in every table of results."""
     return f"{100 * fraction:.2f}"

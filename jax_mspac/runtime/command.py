@@ -39,8 +39,7 @@ def end_soon(end: SystemExit) -> None:
 def command(going_on: str = "the same command goes on where it stopped") -> Iterator[None]:
     """Ends the process with a line and a status: 1 for a user's mistake, `preemption.EXIT_STATUS` for a signal.
 
-    Args:
-      going_on: what to do after a signal.
+    After a signal the line says what to do: `going_on`.
     """
     try:
         with preemption.watched():

@@ -22,10 +22,7 @@ def keep() -> bool:
     platforms, with another C library, or where the environment sets malloc's parameters or loads another malloc.
 
     Call it in the main thread, before JAX has looked for its devices. Several devices on one CPU run in threads of
-    their own and gain nothing.
-
-    Returns:
-      Whether memory is kept from now on.
+    their own and gain nothing. It returns whether memory is kept from now on.
     """
     if not _is_glibc() or any(map(os.environ.get, _USERS_OWN)):
         return False

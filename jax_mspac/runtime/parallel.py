@@ -20,14 +20,11 @@ _largest = jax.pmap(lambda x: jax.lax.pmax(x, AXIS), axis_name=AXIS, out_axes=No
 
 
 def data_parallel(update: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
-    """Runs `update(state, batch) -> (state, metrics)` on every device, each with its share of the batch.
+    """Runs `update(state, batch) -> (state, metrics)` on every device, of all processes by default, with its share.
 
-    Args:
-      update: pure; both results must be equal on all devices (averaged over `AXIS`): this is not checked at run time.
-      devices: default: all devices of all processes.
-
-    Returns:
-      A compiled function of the same form. Leaves of `batch` have a leading axis of local devices; `state` is donated.
+    The update is pure; both results must be equal on all devices (averaged over `AXIS`): this is not checked at run
+    time. Returned is a compiled function of the same form. Leaves of `batch` have a leading axis of local devices;
+    `state` is donated.
     """
     return jax.pmap(
         update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), devices=devices, donate_argnums=(0,)

@@ -11,12 +11,10 @@ SLIDES = "SYSU-MM01, all-search, single-shot"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """One system of a table.
+    """One system of a table, by the name that the table prints.
 
-    Attributes:
-      name: as the table prints it.
-      settings: config field, such as "loss.mecen.weight" -> its value in this row.
-      slides: score, a name of `results.SCORES` -> percent in the slides; empty for a row that they do not have.
+    `settings`: config field, such as "loss.mecen.weight" -> its value in this row. `slides`: score, a name of
+    `results.SCORES` -> percent in the slides; empty for a row that they do not have.
     """
 
     name: str
@@ -26,14 +24,9 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-    """Rows that answer one question.
+    """Rows, in the order of the slides, that answer one question, the title; `name` is what the command line calls it.
 
-    Attributes:
-      name: what the command line calls it.
-      title: the question.
-      scores: its columns, names of `results.SCORES`.
-      rows: in the order of the slides.
-      appendix: Markdown to stand below it.
+    The columns, `scores`, are names of `results.SCORES`; `appendix` is Markdown to stand below the table.
     """
 
     name: str

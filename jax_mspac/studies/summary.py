@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jax_mspac.runs import results
-from jax_mspac.studies.base import SLIDES, Row, Table
+from jax_mspac.studies.base import SLIDES, Table
 
 # Row name -> one mapping of score to fraction for each seed.
 Measured = Mapping[str, Sequence[Mapping[str, float]]]
@@ -16,10 +16,8 @@ Measured = Mapping[str, Sequence[Mapping[str, float]]]
 def markdown(table: Table, measured: Measured, notes: Sequence[str]) -> str:
     """The table in percent, mean ± standard deviation over the seeds, with notes and the order of the rows below it.
 
-    Args:
-      table: the rows and columns.
-      measured: rows may be missing, and rows may have other numbers of seeds.
-      notes: what a reader must know: the size, the protocol, the time it took.
+    Rows may lack measured scores, or differ in their number of seeds. The notes are what a reader must know: the size,
+    the protocol, the time it took.
     """
     labels = [results.SCORE_NAMES[score] for score in table.scores]
     slides = any(row.slides for row in table.rows)
@@ -28,7 +26,8 @@ def markdown(table: Table, measured: Measured, notes: Sequence[str]) -> str:
     for row in table.rows:
         seeds = measured.get(row.name, ())
         line = [row.name, str(len(seeds)), *(_cell(seeds, score) for score in table.scores)]
-        lines.append(line + ([_slides_cell(row, score) for score in table.scores] if slides else []))
+        of_slides = [f"{row.slides[score]:.2f}" if score in row.slides else "-" for score in table.scores]
+        lines.append(line + (of_slides if slides else []))
     below = [*notes, f"Slides: {SLIDES}, another data set: compare the order of the rows, not their height."][
         : len(notes) + slides
     ]
@@ -108,7 +107,3 @@ def _cell(seeds: Sequence[Mapping[str, float]], score: str) -> str:
         return "-"
     text = f"{100 * mean(seeds, score):.2f}"
     return text + f" ± {100 * deviation(seeds, score):.2f}" if len(seeds) > 1 else text
-
-
-def _slides_cell(row: Row, score: str) -> str:
-    return f"{row.slides[score]:.2f}" if score in row.slides else "-"

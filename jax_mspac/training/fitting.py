@@ -15,15 +15,9 @@ MAX_IMAGES = 4000
 def fitted(
     method: Fitted, state: State, image_set: ImageSet, *, image_size: tuple[int, int], batch: int, seed: int
 ) -> State:
-    """The state with what is fitted, on the host; every process computes the same.
+    """The state, after the last step and on the host, with what is fitted to training images; alike in every process.
 
-    Args:
-      method: of the state.
-      state: after the last step, on the host.
-      image_set: the training images.
-      image_size: (height, width) in pixels that the method sees.
-      batch: images at a time.
-      seed: of the choice of images.
+    The method sees images of `image_size`, (height, width) in pixels, `batch` at a time; `seed` chooses them.
 
     Raises:
       UserError: the images or their features do not allow the fit.

@@ -16,9 +16,7 @@ STATE_IS_FINITE = "state_is_finite"
 def guarded(update: Callable[[State, Batch], Update], *, skip: bool) -> Callable[[State, Batch], tuple[State, Metrics]]:
     """Tells of each step whether the new state is finite; a finite loss may have had a gradient that was not.
 
-    Args:
-      update: of a method.
-      skip: leave the state as it was, but for its step number, where a metric or the new state is not finite.
+    With `skip` the state stays as it was, but for its step number, where a metric or the new state is not finite.
 
     Returns:
       A pure function of the same arguments: the new state, and the metrics with the players' gradient norms and
@@ -80,10 +78,7 @@ class Watch:
     def check(self, step: int, metrics: Mapping[str, float], batch: Batch) -> dict[str, float]:
         """The metrics to log: those that are finite, and "skipped", the steps so far, where steps may be skipped.
 
-        Args:
-          step: whose metrics these are.
-          metrics: of a `guarded` update.
-          batch: of that step.
+        The metrics are of a `guarded` update of this step's batch.
 
         Raises:
           UserError: a metric or the new state is not finite, once too often.

@@ -42,9 +42,7 @@ def parts_of(config: ConfigDict) -> Parts:
 def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     """Trains every part that is not finished and averages all of them; a config that is no series trains as it is.
 
-    Args:
-      config: validated.
-      workdir: folder of the series; its parts have folders in it.
+    The parts of a series, whose config is validated, have folders in the workdir.
 
     Returns:
       The results, see `average`; of a single run its own.
@@ -80,12 +78,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 def evaluate(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     """Evaluates the checkpoint of every part and averages; a config that is no series is evaluated as it is.
 
-    Args:
-      config: as of `evaluate.evaluate_checkpoint`.
-      workdir: folder of the series.
-
-    Returns:
-      The results, see `average`; of a single run its own.
+    The config is as of `evaluate.evaluate_checkpoint`; the results and the folder of the series as of `train`.
 
     Raises:
       UserError: the workdir holds something else, or no part is trained, or one cannot be evaluated.

@@ -12,7 +12,7 @@ from helpers.sets import load_split
 from helpers.trees import draw_folder_tree
 from PIL import Image
 
-from jax_mspac.data import folder, images
+from jax_mspac.data import folder, images, listing
 from jax_mspac.data.data_set import ImageFile
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.splits import split_identities
@@ -117,6 +117,17 @@ def test_upper_case_suffixes_count_and_clutter_does_not(tmp_path):
         (root / "rgb" / "anna" / name).write_bytes(b"clutter")
     (root / "ir" / ".cache" / "deep" / "er").mkdir(parents=True)
     assert len(all_splits(prepared(tmp_path))) == 20
+
+
+@pytest.mark.parametrize("suffix", ["avif", "j2k", "jp2", "tga", "jpe", "dib", "pnm", "pbm", "pcx", "sgi", "apng"])
+def test_less_common_formats_count_and_keep_their_pixels(tmp_path, suffix):
+    pixels = np.stack([*np.mgrid[:240:8, :240:8], np.full((30, 30), 90)], -1).astype(np.uint8)
+    path = tmp_path / "photos" / f"1.{suffix.upper()}"
+    path.parent.mkdir()
+    Image.fromarray(pixels).save(path)
+    assert [file.path for file in listing.walk(tmp_path, ["photos"], depth=0).images] == [f"photos/{path.name}"]
+    difference = images.read_file(path)[1].astype(int) - pixels
+    assert abs(difference).mean() < 4
 
 
 @pytest.mark.parametrize(("cameras", "names"), [(("",), ["rgb", "ir"]), (("a",), ["a", "a-ir"])])

@@ -361,7 +361,7 @@ def command(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "jax_mspac.main", "--config", str(ROOT / "configs" / "sysu.py"), *arguments],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
+        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(folder)},
         capture_output=True,
         text=True,
     )
@@ -380,6 +380,13 @@ def test_command_line(tmp_path, keys, lists):
     for arguments in (["--mode", "score"], ["--features", "given.npz"]):
         refused = command(tmp_path, *arguments)
         assert refused.returncode == 1 and "need each other" in refused.stdout + refused.stderr
+
+
+def test_command_line_expands_the_home_folder(tmp_path, keys):
+    save(tmp_path, keys)
+    done = command(tmp_path, "--mode", "score", "--features=~/given.npz", "--workdir=~/out")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "results.json").is_file() and not (tmp_path / "~").exists()
 
 
 def test_scoring_loads_neither_jax_nor_tensorflow():

@@ -30,6 +30,12 @@ def test_load_tensors_reads_what_was_written(tmp_path, suffix):
         np.testing.assert_array_equal(loaded[name], value)
 
 
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "weights.npz").touch()
+    assert weight_files.resolve("~/weights.npz") == tmp_path / "weights.npz"
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pth"])
 @pytest.mark.parametrize("damage", ["empty", "text", "half", "absent"])
 def test_damaged_file_is_named(tmp_path, suffix, damage):
