@@ -7,7 +7,8 @@ downloaded once; without a network give a file with --config.model.pretrained=/p
 Takes: not measured yet on the real data set.
 Expect: nothing is claimed yet, as this has not been trained on the real data set.
 
-The recipe is that of configs/sysu.py, with as many epochs.
+The recipe is that of configs/sysu.py, with as many epochs. The row "drawn queries" is the search that the authors' test
+script reports as visible -> infrared.
 """
 
 from ml_collections import ConfigDict
@@ -18,4 +19,5 @@ from jax_mspac.config import full_size_config
 def get_config() -> ConfigDict:
     config = full_size_config("llcm")
     config.train.steps = 43_000  # 81 epochs of the visible images
+    config.eval.drawn_queries = True
     return config

@@ -6,9 +6,9 @@ Needs: as configs/sysu.py.
 Takes: not measured yet on the real data set; a step costs what one of configs/sysu.py does.
 Expect: nothing is claimed yet, as this has not been trained on the real data set.
 
-GeM pooling and a weighted regularized triplet loss beside MeCen (AGW, arXiv 2001.04193), random erasing and channel
-exchange of the visible images (CAJ, ICCV 2021), the average over horizontal flips at test. Shared trunk, last stride 1,
-BatchNorm neck and warm-up are in configs/sysu.py already.
+GeM pooling with an exponent of 3 and a weighted regularized triplet loss beside MeCen (AGW, arXiv 2001.04193), random
+erasing and channel exchange of the visible images (CAJ, ICCV 2021), the average over horizontal flips at test. Shared
+trunk, last stride 1, BatchNorm neck and warm-up are in configs/sysu.py already.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config = sysu.get_config()
     config.augment.erasing = 0.5
     config.augment.channel_exchange = 0.5
-    config.model.pooling = "gem"
+    config.model.pooling, config.model.gem_learned = "gem", False
     config.loss.weighted_regularized.weight = 1.0
     config.eval.flip = True
     return config

@@ -130,13 +130,14 @@ def report(
 def _head(run: "Run", other: "Run | None") -> dict[str, Any]:
     """The page's lead and its figures: the primary metric's scores, with the second run's by the same protocol."""
     from jax_mspac.reporting.scores import describe, primary, same
+    from jax_mspac.runs import provenance
 
     config, images = run.config, run.test.image_set
     text = (
         f"Method {config.method} on {config.data.name}, checkpoint of step {run.step}, feature {config.eval.feature}"
         f"{' averaged over horizontal flips' if config.eval.flip else ''}; {len(images):,} test images of "
         f"{images.num_identities:,} identities"
-        + ("." if run.trained or run.provenance is None else " that training has not seen.")
+        + ("." if run.trained or provenance.unknown(run.provenance) else " that training has not seen.")
     )
     if other is not None:
         text += f" The second run is {other.workdir.resolve().name}, checkpoint of step {other.step}."

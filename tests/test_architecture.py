@@ -24,7 +24,7 @@ ROWS = (
     ("runs",),
     ("training",),
     ("reporting", "studies"),
-    ("main", "prepare", "reproduce", "report"),
+    ("main", "prepare", "reproduce", "report", "convert"),
 )
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
 LIBRARIES = {"tensorflow", "tensorflow_datasets", "absl", "ml_collections"}
@@ -106,7 +106,7 @@ def test_training_waits_for_no_library_that_it_does_not_use():
 
 
 def test_help_loads_neither_jax_nor_tensorflow():
-    for door in ("main", "prepare", "reproduce", "report", "config"):
+    for door in ("main", "prepare", "reproduce", "report", "convert", "config"):
         assert not {"jax", "tensorflow"} & imported_by(f"import jax_mspac.{door}"), door
 
 

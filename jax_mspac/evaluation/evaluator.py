@@ -161,13 +161,17 @@ def embed_images(
     return features
 
 
-def compiled_embed(method: Method, *, flip: bool = False) -> Embed:
-    """The embedding of a method, `compiled`; with `flip` the mean of an image's features and its horizontal flip's."""
+def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = False) -> Embed:
+    """The embedding of a method, `compiled`; with `flip` the mean of an image's features and its horizontal flip's.
+
+    With `normalized` it is its `embed_normalized`, of float32 images.
+    """
+    of_images = method.embed_normalized if normalized else method.embed
 
     def embed(variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        features = method.embed(variables, images, modality)
+        features = of_images(variables, images, modality)
         if flip:
-            mirrored = method.embed(variables, images[:, :, ::-1], modality)
+            mirrored = of_images(variables, images[:, :, ::-1], modality)
             features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
         return features
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jax_mspac.settings import NOT_NEGATIVE, check, one_of, setting
 
@@ -44,6 +45,12 @@ class Examples:
         """Visible features and labels, then infrared ones, of all devices."""
         (features, labels), n = self.own(feature), self.num_visible
         return tuple(map(self.gather, (features[:n], labels[:n], features[n:], labels[n:])))
+
+    def mean_of_parts(self, feature: str, loss: Callable[..., jax.Array]) -> jax.Array:
+        """The mean over the parts of a loss of `sides`, of each part's features [., D] alone."""
+        features, n = self.features[feature], self.num_visible
+        sides = (features[:n], self.labels[:n], features[n:], self.labels[n:])
+        return jnp.mean(jax.vmap(loss, in_axes=(1, None, 1, None))(*map(self.gather, sides)))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Hetero-center loss: the two modality centers of an identity, a rival of MeCen."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -36,10 +37,10 @@ def hetero_center(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HeteroCenter(Loss):
-    """The loss on the feature after the neck."""
+    """The loss on the feature after the neck; of several parts, each of unit length, their mean."""
 
     feature: str = setting("after_neck", one_of(FEATURES), "which feature it sees")
     margin: float = setting(0.1, NOT_NEGATIVE, "squared distance between two centers that is free")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
-        return hetero_center(*examples.sides(self.feature), margin=self.margin)
+        return examples.mean_of_parts(self.feature, functools.partial(hetero_center, margin=self.margin))

@@ -55,8 +55,5 @@ class HeteroCenterTriplet(Loss):
         loss = functools.partial(hetero_center_triplet, margin=self.margin)
         total = loss(*examples.sides(self.feature))
         if self.stripes:
-            features, n = examples.features[self.feature], examples.num_visible
-            sides = (features[:n], examples.labels[:n], features[n:], examples.labels[n:])
-            of_parts = jax.vmap(loss, in_axes=(1, None, 1, None))(*map(examples.gather, sides))
-            total += self.stripes * jnp.mean(of_parts)
+            total += self.stripes * examples.mean_of_parts(self.feature, loss)
         return total

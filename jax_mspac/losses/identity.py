@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jax_mspac.losses import distances
 from jax_mspac.losses.base import FEATURES, Examples
-from jax_mspac.settings import FRACTION, check, one_of, setting
+from jax_mspac.settings import FRACTION, NOT_NEGATIVE, check, one_of, setting, within
 
 FORMS = ("global", "part")
 
@@ -26,11 +26,17 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The identity loss of a training step, which every learned system has: the mean over examples and parts."""
+    """The identity loss of a training step, which every learned system has: the mean over examples and parts.
+
+    The fields of the classifier are those of `models.heads.Heads`.
+    """
 
     identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe")
     identity_feature: str = setting("after_neck", one_of(FEATURES), "what is classified")
+    identity_weight: float = setting(1.0, NOT_NEGATIVE, "of this loss; the number of parts makes it their sum")
     label_smoothing: float = setting(0.0, FRACTION)
+    classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
+    classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
 
     __post_init__ = check
 

@@ -8,6 +8,7 @@ anchors.
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -48,6 +49,8 @@ def weighted_regularized(
     candidate_labels: jax.Array | None = None,
     *,
     squared: bool = False,
+    epsilon: float = 0.0,
+    clip: float = 0.0,
 ) -> jax.Array:
     """Weighted regularized triplet loss of AGW (Ye et al., arXiv 2001.04193).
 
@@ -55,12 +58,21 @@ def weighted_regularized(
     v = softmax(-d(a, n)) over the negatives. The weights carry gradients, too.
 
     With `squared` it is the enhanced squared difference loss of CAJ (Ye et al., ICCV 2021): the difference D of the two
-    sums is replaced by sign(D) D^2. CAJ clips D^2 at 88, where its gradient vanishes; here it grows on.
+    sums is replaced by sign(D) D^2, and by `clip` where it is larger; 0 for no limit.
+
+    The public code of both adds an `epsilon` of 1e-6 to the sums that normalize the weights: sum_n exp(-d(a, n)) and
+    sum_p exp(d(a, p) - max_p d(a, p)). Where all negatives are farther away than about 12, it outweighs them: the
+    second sum vanishes, and the anchor does not see its negatives until the features have shrunk. CAJ's code then clips
+    D^2 at 88 and has no gradient at all. Without either, as in the papers, there is always one.
     """
     distance, same = _pairs(anchors, labels, candidates, candidate_labels)
-    difference = _softmax_mean(distance, distance, same) - _softmax_mean(distance, -distance, ~same)
+    farthest = jnp.max(jnp.where(same, distance, 0.0), axis=1)
+    pull = _softmax_mean(distance, distance, same, epsilon, farthest)
+    difference = pull - _softmax_mean(distance, -distance, ~same, epsilon, jnp.zeros_like(farthest))
     if squared:
         difference = difference * jnp.abs(difference)
+    if clip:
+        difference = jnp.minimum(difference, clip)
     return jnp.mean(jnp.where(jnp.any(~same, axis=1), jax.nn.softplus(difference), 0.0))
 
 
@@ -75,10 +87,19 @@ def _pairs(
     return distances.euclidean(anchors, candidates), labels[:, None] == candidate_labels[None, :]
 
 
-def _softmax_mean(values: jax.Array, logits: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of the values in the mask over axis 1, weighted by the softmax of their logits; 0 for an empty mask."""
-    # A finite baseline, not -inf: the softmax of a row of -inf is NaN.
-    weights = jax.nn.softmax(jnp.where(mask, logits, jnp.finfo(jnp.float32).min), axis=1)
+def _softmax_mean(
+    values: jax.Array, logits: jax.Array, mask: jax.Array, epsilon: float, baseline: jax.Array
+) -> jax.Array:
+    """Mean of the values in the mask over axis 1, weighted by the softmax of their logits; 0 for an empty mask.
+
+    `epsilon` is added to the sum of exp(logits - baseline), baseline [n].
+    """
+    # A finite value, not -inf: the softmax of a row of -inf is NaN.
+    logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    if epsilon:
+        # As one more candidate, of value 0.
+        logits = jnp.concatenate([logits, baseline[:, None] + math.log(epsilon)], axis=1)
+    weights = jax.nn.softmax(logits, axis=1)[:, : mask.shape[1]]
     return jnp.sum(weights * values, axis=1, where=mask)
 
 
@@ -97,7 +118,9 @@ class WeightedRegularized(Loss):
     """The weighted regularized triplet loss."""
 
     squared: bool = setting(False, None, "of the squared difference, as in CAJ")
+    epsilon: float = setting(0.0, NOT_NEGATIVE, "in the weights; 1e-6 in AGW's and CAJ's code, blind to far negatives")
+    clip: float = setting(0.0, NOT_NEGATIVE, "of the difference, without a gradient beyond; 0: none; 88 in CAJ's code")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
         pairs = (*examples.own(self.feature), *examples.whole(self.feature))
-        return weighted_regularized(*pairs, squared=self.squared)
+        return weighted_regularized(*pairs, squared=self.squared, epsilon=self.epsilon, clip=self.clip)

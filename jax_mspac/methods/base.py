@@ -8,6 +8,8 @@ import flax.struct
 import jax
 import numpy as np
 
+from jax_mspac.models.layouts import Layout
+
 PyTree = Any
 Batch = dict[str, dict[str, jax.Array]]
 Metrics = dict[str, jax.Array]
@@ -103,6 +105,7 @@ class System:
       images: (visible, infrared) images of an identity in a batch, whose size stays the config's; None leaves both.
       recipe: config field -> value: its own optimizer, schedule and identities per step, for `recipe="own"`.
       sections: sections that it adds to the config: name -> a dataclass of settings, see `settings`.
+      layout: of the checkpoints of its public code, which `convert` reads and writes.
     """
 
     title: str
@@ -111,3 +114,4 @@ class System:
     images: tuple[int, int] | None = None
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     sections: Mapping[str, type] = dataclasses.field(default_factory=dict)
+    layout: Layout | None = None

@@ -1,6 +1,6 @@
 """BDTR (Ye et al., IJCAI 2018): two networks and a shared linear layer; identity and dual-constrained ranking loss.
 
-The original's network is AlexNet with dropout.
+The loss compares features after a ReLU. The original's network is AlexNet with dropout.
 """
 
 from jax_mspac.methods import learned
@@ -10,7 +10,9 @@ SETTINGS = {
     **learned.IDENTITY_ALONE,
     "model.shared_from": 5,
     "model.embedding_dim": 1024,
+    "model.neck": "relu",
     "loss.dual_constrained.weight": 1.0,
+    "loss.dual_constrained.feature": "after_neck",
 }
 SYSTEM = System(
     title="BDTR",

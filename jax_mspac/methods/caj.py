@@ -1,4 +1,8 @@
-"""CAJ (Ye et al., ICCV 2021): AGW with channel-exchanged views, random erasing and a triplet of squared differences."""
+"""CAJ (Ye et al., ICCV 2021): AGW with channel-exchanged views, random erasing and a triplet of squared differences.
+
+As in the public code, channels are exchanged after normalization, those of infrared images too. That of the triplet
+also has `loss.weighted_regularized.epsilon=1e-6` and `.clip=88`, with which it may lose its gradient.
+"""
 
 from jax_mspac.methods import agw, learned
 from jax_mspac.methods.base import System
@@ -11,8 +15,11 @@ SYSTEM = System(
         "loss.weighted_regularized.squared": True,
         "augment.erasing": 0.5,
         "augment.channel_augmentation": True,
+        "augment.exchange_normalized": True,
+        "augment.infrared_exchange": 7 / 8,
         "eval.flip": True,
     },
     images=(4, 4),
-    recipe={**agw.RECIPE, "optimizer.warmup": 0.1, "optimizer.milestones": (0.2, 0.5)},
+    layout=agw.LAYOUT,
+    recipe={**agw.RECIPE, "augment.erasing": 0.5, "optimizer.warmup": 0.1, "optimizer.milestones": (0.2, 0.5)},
 )

@@ -10,5 +10,10 @@ from jax_mspac.methods import bdtr
 SYSTEM = dataclasses.replace(
     bdtr.SYSTEM,
     title="eBDTR",
-    settings={**bdtr.SETTINGS, "loss.dual_constrained.weight": 0.0, "loss.center_constrained.weight": 1.0},
+    settings={
+        **bdtr.SETTINGS,
+        "loss.dual_constrained.weight": 0.0,
+        "loss.center_constrained.weight": 1.0,
+        "loss.center_constrained.feature": "after_neck",
+    },
 )

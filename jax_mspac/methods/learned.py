@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac.losses import LOSSES, Examples, Identity, Loss
+from jax_mspac.losses import LOSSES, Examples, Identity, Loss, distances
 from jax_mspac.losses.base import FEATURES
 from jax_mspac.methods import augmentation, optimizers
 from jax_mspac.methods.base import Batch, State, Update
 from jax_mspac.methods.players import Networks, Outcome, Player, initial, play
 from jax_mspac.modalities import MODALITIES, VISIBLE
-from jax_mspac.models import pretrained
+from jax_mspac.models import pooling, pretrained
 from jax_mspac.models.attention import CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder, flatten_parts
@@ -41,6 +41,8 @@ SGD = {
     "augment.random_gray": 0.0,
     "augment.erasing": 0.0,
 }
+# The published codes of AGW and its relatives let everything decay, and pad with black.
+OF_AGW_S_FAMILY = {**SGD, "optimizer.decay_norms_and_biases": True, "augment.border": "black"}
 ZERO_PADDING_RECIPE = {**SGD, "optimizer.learning_rate": 0.001, "optimizer.backbone_factor": 1.0}
 ALEXNET_RECIPE = {
     **ZERO_PADDING_RECIPE,
@@ -49,7 +51,7 @@ ALEXNET_RECIPE = {
     "optimizer.warmup": 0.0,
 }
 AGW_RECIPE = {
-    **SGD,
+    **OF_AGW_S_FAMILY,
     "optimizer.learning_rate": 0.1,
     "optimizer.backbone_factor": 0.1,
     "optimizer.schedule": "step",
@@ -63,6 +65,7 @@ class NetworkSettings:
     """What the embedder's own settings leave open."""
 
     stripes: int = setting(6, at_least(1), "of the embedding where loss.identity is 'part'")
+    unit_parts: bool = setting(False, None, "match stripes that are each of unit length")
     pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
 
     __post_init__ = check
@@ -81,9 +84,10 @@ class Learned:
       augmentation: of the training images.
       identity: the identity loss.
       losses: name -> the losses that are used beside the identity loss.
-      recipe: of the optimizer; groups are "backbone", "heads" (all other layers) and "centers".
+      recipe: of the optimizer; groups are "backbone", "heads" (all other layers), "centers" and "exponent".
       steps: length of the run, for the schedule.
       seed: of the augmentation and of whatever else is random in a step.
+      unit_parts: whether each part of an embedding gets unit length before the parts are joined.
     """
 
     embedder: Embedder
@@ -95,12 +99,15 @@ class Learned:
     recipe: optimizers.Recipe
     steps: int
     seed: int
+    unit_parts: bool = False
     features = FEATURES
 
     @property
     def heads(self) -> Heads:
         return Heads(
             num_classes=self.num_identities,
+            use_bias=self.identity.classifier_bias,
+            slope=self.identity.classifier_slope,
             owned={name: loss.init for name, loss in self.losses.items() if type(loss).init is not Loss.init},
         )
 
@@ -149,14 +156,15 @@ class Learned:
         )
         terms = {"identity": self.identity(examples)}
         terms |= {name: loss(examples, heads["params"].get(name, {})) for name, loss in self.losses.items()}
-        total = terms["identity"] + sum(loss.weight * terms[name] for name, loss in self.losses.items())
+        total = self.identity.identity_weight * terms["identity"]
+        total += sum(loss.weight * terms[name] for name, loss in self.losses.items())
         return total, Outcome({"embedder": updated["batch_stats"]}, {"loss": total, **terms})
 
     def constrain(self, params: PyTree) -> PyTree:
-        """The parameters after an optimizer's step, where those of a loss have to keep to something."""
+        """The parameters after an optimizer's step, where those of GeM or of a loss have to keep to something."""
         heads = params["heads"]
         kept = {name: loss.constrain(heads[name]) for name, loss in self.losses.items() if name in heads}
-        return {**params, "heads": {**heads, **kept}}
+        return {"embedder": pooling.constrained(params["embedder"]), "heads": {**heads, **kept}}
 
     def view(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         """Augmented images by modality, and the labels of the visible, then of the infrared ones.
@@ -184,8 +192,13 @@ class Learned:
         return {**variables, "embedder": {**variables["embedder"], **updated}}
 
     def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        images = {modality: augmentation.normalize(images)}
-        features = self.embedder.apply(variables["embedder"], images, train=False)
+        return self.embed_normalized(variables, augmentation.normalize(images), modality)
+
+    def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        """As `embed`, of float32 images that are normalized already."""
+        features = self.embedder.apply(variables["embedder"], {modality: images}, train=False)
+        if self.unit_parts:
+            features = jax.tree.map(distances.unit, features)
         return jax.tree.map(flatten_parts, features)
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
@@ -249,10 +262,13 @@ def build(config: ConfigDict, *, num_identities: int) -> Learned:
         recipe=recipe,
         steps=config.train.steps,
         seed=config.seed,
+        unit_parts=config.model.unit_parts,
     )
 
 
 def _group(path: str) -> str:
     if path.startswith("embedder/backbone/"):
         return "backbone"
-    return "centers" if path.startswith("heads/") and path != "heads/classifier" else "heads"
+    if path.startswith("embedder/pooling/"):
+        return "exponent"
+    return "centers" if path.startswith("heads/") and not path.startswith("heads/classifier") else "heads"

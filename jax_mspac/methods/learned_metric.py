@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jax_mspac.methods import learned, metric
+from jax_mspac.methods import augmentation, learned, metric
 from jax_mspac.methods.base import State
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.settings import Collector
@@ -35,7 +35,8 @@ class LearnedMetric(learned.Learned):
         return _with(state, self.metric.init(source[metric.SOURCE].shape[1]))
 
     def extract(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        return {metric.SOURCE: super().embed(variables, images, modality)["before_neck"]}
+        features = super().embed_normalized(variables, augmentation.normalize(images), modality)
+        return {metric.SOURCE: features["before_neck"]}
 
     def fit(self, state: State, features: np.ndarray, ids: np.ndarray, modalities: np.ndarray) -> State:
         return _with(state, self.metric.fit(features, ids, modalities))
@@ -43,8 +44,8 @@ class LearnedMetric(learned.Learned):
     def is_fitted(self, state: State) -> bool:
         return metric.is_fitted(state.variables["metric"])
 
-    def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
-        features = super().embed(variables, images, modality)
+    def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+        features = super().embed_normalized(variables, images, modality)
         projected = metric.project(variables["metric"], features["before_neck"], MODALITIES.index(modality))
         return {**features, metric.FEATURE: projected}
 

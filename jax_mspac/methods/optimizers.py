@@ -33,6 +33,7 @@ class Recipe:
     learning_rate: float = setting(0.1, POSITIVE, "the peak")
     backbone_factor: float = setting(1.0, NOT_NEGATIVE, "learning rate of the backbone relative to the new layers")
     centers_factor: float = setting(5.0, NOT_NEGATIVE, "likewise, of what losses own: MeCen's centers")
+    exponent_factor: float = setting(0.1, NOT_NEGATIVE, "likewise, of GeM's exponent where it is learned")
     momentum: float = setting(0.9, FRACTION, "of SGD")
     weight_decay: float = setting(5e-4, NOT_NEGATIVE)
     decay_norms_and_biases: bool = setting(False, None, "whether one-dimensional parameters decay too")
@@ -69,13 +70,21 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
     Args:
       recipe: what to do.
       steps: length of the run.
-      group: parameter path like "embedder/backbone/..." -> "backbone", "centers" or another name, whose factor is 1.
+      group: parameter path like "embedder/backbone/..." -> "backbone", "centers", "exponent", which never decays, or
+        another name, whose factor is 1.
     """
 
     def decays(params: PyTree) -> PyTree:
-        return jax.tree.map(lambda p: recipe.decay_norms_and_biases or p.ndim > 1, params)
+        def of(path: tuple, p: jax.Array) -> bool:
+            return group(path_name(path)) != "exponent" and (recipe.decay_norms_and_biases or p.ndim > 1)
 
-    factors = {"backbone": recipe.backbone_factor, "centers": recipe.centers_factor}
+        return jax.tree_util.tree_map_with_path(of, params)
+
+    factors = {
+        "backbone": recipe.backbone_factor,
+        "centers": recipe.centers_factor,
+        "exponent": recipe.exponent_factor,
+    }
 
     def scale(updates: PyTree, state: optax.EmptyState, params: PyTree | None = None):
         scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * factors.get(group(path_name(path)), 1.0), updates)

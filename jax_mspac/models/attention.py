@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jax_mspac.kernels.maximum import largest
 from jax_mspac.models.layers import Conv
-from jax_mspac.settings import Expected, check, one_of, setting
+from jax_mspac.settings import Expected, at_least, check, one_of, setting
 
 FORMS = ("mask", "literal")
 COUNTS = Expected("numbers from 1 on, or ()", lambda counts: all(count >= 1 for count in counts))
@@ -25,22 +25,27 @@ class PartAttention(nn.Module):
         SP(x') = sigmoid(W_conv [avg_c x' || max_c x'])          x'' = x' * SP(x')
 
     and the result x + x * x'' (form "literal", quadratic in the features) or x * (1 + CH * SP) (form "mask", bounded:
-    our reading of what the formula is meant to do). The spatial kernel's size is a reading too: the slides give none.
+    our reading of what the formula is meant to do). That trunk and gates see the same x is a reading too (the slides
+    write x_o and x_a), and so is the spatial kernel's size: the slides give none.
     Gates are float32 and are sown as `channel_gate` [N, C] and `spatial_gate` [N, H, W] into "intermediates".
 
     Attributes:
       form: "mask" or "literal".
       kernel_size: side of the spatial gate's kernel, odd; zeros beyond the border, no bias.
+      rank: of W_F: r for a product of matrices [C, r] and [r, C] in its place; 0 for a full one.
     """
 
     form: str = "mask"
     kernel_size: int = 7
+    rank: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Feature map [N, H, W, C] to one of the same shape and dtype."""
         pixels = x.reshape(x.shape[0], -1, x.shape[-1])
         pooled = jnp.mean(pixels, axis=1, dtype=jnp.float32) + largest(pixels, axis=1).astype(jnp.float32)
+        if self.rank:
+            pooled = nn.Dense(self.rank, use_bias=False, name="channel_reduced")(pooled)
         channel = nn.sigmoid(nn.Dense(x.shape[-1], name="channel")(pooled))
         gated = x * channel[:, None, None, :].astype(x.dtype)
         pooled = [jnp.mean(gated, axis=-1, keepdims=True, dtype=jnp.float32), largest(gated, axis=-1)[..., None]]
@@ -64,6 +69,7 @@ class CascadedPartAttention(nn.Module):
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS)
     form: str = setting("mask", one_of(FORMS))
     kernel_size: int = setting(7, ODD)
+    rank: int = setting(0, at_least(0))
 
     def __post_init__(self):
         super().__post_init__()
@@ -74,7 +80,7 @@ class CascadedPartAttention(nn.Module):
         """Feature map [N, H, W, C] to one of the same shape and dtype; each number of parts divides H."""
         for level, n in enumerate(self.parts):
             stripes = [
-                PartAttention(form=self.form, kernel_size=self.kernel_size, name=f"level{level}_part{i}")(stripe)
+                PartAttention(self.form, self.kernel_size, self.rank, name=f"level{level}_part{i}")(stripe)
                 for i, stripe in enumerate(jnp.split(x, n, axis=1))
             ]
             x = jnp.concatenate(stripes, axis=1)

@@ -15,12 +15,22 @@ from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import BatchNorm
-from jax_mspac.models.pooling import GeneralizedMeanPool, average_pool, split_stripes
+from jax_mspac.models.pooling import EXPONENT, GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.settings import Problem, SettingsError, at_least, defaults, one_of, problems, setting
 
 POOLINGS = ("average", "gem")
+NECKS = ("bnneck", "affine", "relu")
 # What goes to the backbone, as far as it takes it.
-_OF_BACKBONE = ("width", "last_stride", "shared_from", "nonlocal_blocks", "dtype", "axis_name", "kernels")
+_OF_BACKBONE = (
+    "width",
+    "last_stride",
+    "shared_from",
+    "nonlocal_blocks",
+    "nonlocal_channels",
+    "dtype",
+    "axis_name",
+    "kernels",
+)
 
 
 def flatten_parts(features: jax.Array) -> jax.Array:
@@ -31,7 +41,8 @@ def flatten_parts(features: jax.Array) -> jax.Array:
 class Embedder(nn.Module):
     """Backbone, part attention in a cascade, pooling, an optional linear layer and a batch normalization neck.
 
-    The neck is BNNeck (Luo et al., arXiv 1903.07071): its bias stays zero. The number of parts P is 1, or `stripes`.
+    The neck is BNNeck (Luo et al., arXiv 1903.07071), whose bias stays zero, or that of systems from before it: batch
+    normalization with a bias, and ReLU. The number of parts P is 1, or `stripes`.
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
     reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
 
@@ -48,12 +59,17 @@ class Embedder(nn.Module):
     last_stride: int = setting(1, None, "of layer 4")
     shared_from: int = setting(1, None, "0: all layers shared ... 1: own stems ... 5: two networks")
     nonlocal_blocks: bool = setting(False, None, "AGW's, behind the second half of layers 2 and 3")
+    nonlocal_channels: int = setting(0, at_least(0), "inner channels of these; 0: half of their channels")
     input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
     attention_kernel: int = setting(7, ODD, "of the spatial gate")
+    attention_rank: int = setting(0, at_least(0), "of the channel gates' map W_F; 0: a full matrix")
     pooling: str = setting("average", one_of(POOLINGS))
+    gem_exponent: float = setting(3.0, EXPONENT, "of GeM pooling, at the start if it is learned")
+    gem_learned: bool = setting(True, None, "learn it, within this range, at a rate of its own")
     embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
+    neck: str = setting("bnneck", one_of(NECKS), "bnneck: without bias; affine: with one; relu: affine and ReLU")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
     kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms of some operations on CPUs; native: XLA's")
     stripes: int = 0
@@ -114,17 +130,31 @@ class Embedder(nn.Module):
         num_parts = self.stripes or 1
         x = _backbone(self, name="backbone")(images, train=train)
         x = CascadedPartAttention(
-            parts=self.parts, form=self.attention_form, kernel_size=self.attention_kernel, name="attention"
+            parts=self.parts,
+            form=self.attention_form,
+            kernel_size=self.attention_kernel,
+            rank=self.attention_rank,
+            name="attention",
         )(x)
-        pool = average_pool if self.pooling == "average" else GeneralizedMeanPool(name="pooling")
+        pool = average_pool
+        if self.pooling == "gem":
+            pool = GeneralizedMeanPool(self.gem_exponent, self.gem_learned, name="pooling")
         features = pool(split_stripes(x, num_parts))
         if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
             features = jnp.stack([layer(features[:, i]) for i, layer in enumerate(layers)], axis=1)
         # One normalization of all P * D features is a neck per part. Pooled features lie far from zero, hence the
         # two-pass variance; they are few.
-        neck = BatchNorm(train=train, axis_name=self.axis_name, use_bias=False, use_fast_variance=False, name="neck")
+        neck = BatchNorm(
+            train=train,
+            axis_name=self.axis_name,
+            use_bias=self.neck != "bnneck",
+            use_fast_variance=False,
+            name="neck",
+        )
         normalized = neck(flatten_parts(features)).reshape(features.shape)
+        if self.neck == "relu":
+            normalized = nn.relu(normalized)
         return {"before_neck": features, "after_neck": normalized}
 
 

@@ -1,5 +1,6 @@
 """What training needs on top of an embedding, and inference does not."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,24 +10,32 @@ from flax import linen as nn
 
 
 class Heads(nn.Module):
-    """A linear classifier without bias for each part, and the parameters that losses own.
+    """A linear classifier for each part, and the parameters that losses own.
 
     Attributes:
       num_classes: number of identities C.
+      use_bias: whether the classifiers have a bias.
+      slope: of a leaky ReLU before the classifiers, as Zhu et al. (arXiv 1910.09830) have it; 1 for none.
       owned: name of a loss -> a function of (key, dim=..., num_identities=...) that makes its parameters.
     """
 
     num_classes: int
-    owned: Mapping[str, Callable[..., Any]]
+    use_bias: bool = False
+    slope: float = 1.0
+    owned: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
         """Logits float32 [N, P, C] of features float32 [N, P, D].
 
-        The parameters are "classifier", [P, D, C], and those of each loss under its name.
+        The parameters are "classifier", [P, D, C], "classifier_bias", [P, C], and those of each loss under its name.
         """
         _, parts, dim = features.shape
         classifier = self.param("classifier", nn.initializers.normal(0.001), (parts, dim, self.num_classes))
         for name, make in self.owned.items():
             self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
-        return jnp.einsum("npd,pdc->npc", features, classifier)
+        features = features if self.slope == 1 else nn.leaky_relu(features, self.slope)
+        logits = jnp.einsum("npd,pdc->npc", features, classifier)
+        if self.use_bias:
+            logits += self.param("classifier_bias", nn.initializers.zeros, (parts, self.num_classes))[None]
+        return logits

@@ -72,6 +72,7 @@ class Stages(nn.Module):
     width: int
     last_stride: int
     nonlocal_blocks: bool
+    nonlocal_channels: int
     dtype: Any
     axis_name: str | None
     kernels: str
@@ -96,7 +97,8 @@ class Stages(nn.Module):
                     name=f"layer{stage}_{i}",
                 )(x)
                 if self.nonlocal_blocks and stage in (2, 3) and i >= depth // 2:
-                    x = NonLocalBlock(norm=norm, dtype=self.dtype, name=f"nonlocal{stage}_{i}")(x)
+                    block = NonLocalBlock(norm, self.nonlocal_channels, self.dtype, name=f"nonlocal{stage}_{i}")
+                    x = block(x)
         return x
 
 
@@ -117,6 +119,7 @@ class ResNet(nn.Module):
         5 makes two full networks.
       nonlocal_blocks: whether a `NonLocalBlock` follows each block of the second half of layers 2 and 3. Of ResNet-50
         these are the last 2 and 3 blocks, as in AGW; ResNet-34 has as many, ResNet-18 one in each layer.
+      nonlocal_channels: see `NonLocalBlock`.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
       kernels: see `kernels.convolution.conv`.
@@ -128,6 +131,7 @@ class ResNet(nn.Module):
     last_stride: int = setting(1, one_of((1, 2)))
     shared_from: int = setting(1, within(0, NUM_STAGES))
     nonlocal_blocks: bool = False
+    nonlocal_channels: int = setting(0, at_least(0))
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
@@ -146,6 +150,7 @@ class ResNet(nn.Module):
             width=self.width,
             last_stride=self.last_stride,
             nonlocal_blocks=self.nonlocal_blocks,
+            nonlocal_channels=self.nonlocal_channels,
             dtype=self.dtype,
             axis_name=self.axis_name,
             kernels=self.kernels,

@@ -1,13 +1,24 @@
 """Files of weights from elsewhere: finding or downloading them, and reading their named tensors."""
 
+import codecs
+import io
+import pickle
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from jax_mspac.errors import UserError
+from jax_mspac.runtime.files import write_whole
 
 HUB = "hf://"
+# Where checkpoints keep their state_dict.
+_NESTS = ("net", "state_dict", "model", "model_state_dict", "network")
+_WRAPPED = "module."
 
 
 def resolve(spec: str) -> Path:
@@ -40,23 +51,33 @@ def resolve(spec: str) -> Path:
 
 
 def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a file of named tensors, .safetensors, .npz, or .pth / .pt (which needs torch); never runs code from it.
+    """Reads named tensors of .safetensors, .npz, or .pth / .pt / .t (which need torch); never runs code of a file.
+
+    A file of torch may also be a checkpoint that holds the tensors beside other things, under one of `_NESTS`. Where
+    all names begin with "module.", as `DataParallel` writes them, they lose that.
 
     Raises:
-      UserError: if the suffix is unknown, the file is damaged or holds other things than tensors, or torch is missing.
+      UserError: the suffix is unknown, torch is missing, or the file is not there, is not whole or of another format,
+        or holds no tensors or also Python objects.
     """
     path = Path(path)
-    readers = {".safetensors": safetensors.numpy.load_file, ".npz": _load_npz, ".pth": _load_torch, ".pt": _load_torch}
+    readers = {".safetensors": safetensors.numpy.load_file, ".npz": _load_npz}
+    readers |= dict.fromkeys((".pth", ".pt", ".t"), _load_torch)
     if path.suffix not in readers:
         raise UserError(f"{path}: weights files end in one of {', '.join(readers)}")
     try:
-        return readers[path.suffix](path)
+        tensors = readers[path.suffix](path)
     except UserError:
         raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: cannot be read: there is no such file") from None
     except Exception as error:  # a damaged file breaks each reader in many ways
         raise UserError(
-            f"{path}: cannot be read as a {path.suffix} file of tensors: it is missing, damaged or holds something else"
+            f"{path}: cannot be read as a {path.suffix} file of tensors: it is cut short, altered, or of another format"
         ) from error
+    if tensors and all(name.startswith(_WRAPPED) for name in tensors):
+        tensors = {name.removeprefix(_WRAPPED): value for name, value in tensors.items()}
+    return tensors
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
@@ -65,12 +86,69 @@ def _load_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _load_torch(path: Path) -> dict[str, np.ndarray]:
+    torch = _torch(path)
+    try:
+        # Scores that a training script keeps beside the weights are often scalars or arrays of numpy.
+        with torch.serialization.safe_globals(_numpy_globals()):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if objects := re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error)):
+            raise UserError(
+                f"{path}: holds Python objects ({objects[1]}), which may run code when they are read, and not only "
+                "tensors; where it was made, keep the tensors alone: torch.save(net.state_dict(), FILE)"
+            ) from None
+        raise
+    nests = [found, *(found.get(name) for name in _NESTS)] if isinstance(found, Mapping) else []
+    for nest in nests:
+        if isinstance(nest, Mapping) and any(isinstance(value, torch.Tensor) for value in nest.values()):
+            return {name: value.float().numpy() for name, value in nest.items() if isinstance(value, torch.Tensor)}
+    held = f"a mapping of {', '.join(map(str, found)) or 'nothing'}" if nests else f"a {type(found).__name__}"
+    raise UserError(
+        f"{path}: holds no named tensors but {held}; expected a state_dict, by itself or under one of "
+        f"{', '.join(_NESTS)}"
+    )
+
+
+def save_torch(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Writes a checkpoint for torch.
+
+    Args:
+      path: of the file; its folder is made if it is missing.
+      checkpoint: name -> value; mappings of arrays become mappings of tensors.
+
+    Raises:
+      UserError: torch is missing.
+    """
+    torch = _torch(path)
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            name: {key: torch.from_numpy(np.array(array)) for key, array in value.items()}
+            if isinstance(value, Mapping)
+            else value
+            for name, value in checkpoint.items()
+        },
+        buffer,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, buffer.getvalue())
+
+
+def _torch(path: Path) -> ModuleType:
     try:
         import torch
     except ImportError as error:
         raise UserError(
-            f"{path}: reading {path.suffix} files needs torch: pip install 'jax_mspac[torch]', or convert the file to "
-            ".safetensors"
+            f"{path}: {path.suffix} files need torch: pip install 'jax_mspac[torch]', or another program that makes "
+            ".safetensors of them"
         ) from error
-    tensors = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor.float().numpy() for name, tensor in tensors.items()}
+    return torch
+
+
+def _numpy_globals() -> list[Any]:
+    """What numpy's scalars and arrays are pickled as, by either generation of numpy; none of it runs other code."""
+    kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
+    makers = [value.__reduce__()[0] for value in (np.float64(0), np.zeros(1))]
+    modules = ("numpy.core.multiarray", "numpy._core.multiarray")
+    named = [(maker, f"{module}.{maker.__name__}") for module in modules for maker in makers]
+    return [np.dtype, np.ndarray, *kinds, codecs.encode, *named]

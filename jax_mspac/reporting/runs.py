@@ -83,8 +83,8 @@ def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], s
         )
     record, notes = provenance.read(workdir), experiment.notes
     trained = provenance.seen(record, test.image_set, data=experiment.config.data) if record else []
-    if record is None:
-        notes.append(f"{provenance.FILE} is missing: whether the run was trained on these people is not known.")
+    if why := provenance.unknown(record):
+        notes.append(f"{why}: whether the run was trained on these people is not known.")
     elif record["test"]["digest"] != provenance.summary(test.image_set)["digest"]:
         notes.append("The pictures show other test images than the run recorded when it began.")
     if trained:

@@ -246,18 +246,21 @@ def settings(run: Run, other: Run | None) -> Section:
     fields = tuple((Cell(f"config.{name}"), Cell(value)) for name, value in flat(run.config).items())
     blocks.append(Details("All settings of this run", (Table("Config", ("field", "value"), fields, "text"),)))
     if record := run.provenance:
+        told = {"command": record["command"], "weights at the start": " ".join(record["weights"].values())}
         train, test = record["train"], record["test"]
-        told = {
-            "command": record["command"],
-            "weights at the start": " ".join(record["weights"].values()),
-            "source": " ".join(record["source"]),
-            "splits trained on": ", ".join(train["splits"]),
-            "training images": f"{train['images']:,} of {train['identities']:,} identities",
-            "their digest": train["digest"],
-            "training identities": ", ".join(train["names"]),
-            "test images": f"{test['images']:,} of {test['identities']:,} identities",
-            "their digest ": test["digest"],
-        }
+        told |= (
+            train
+            and {
+                "source": " ".join(record["source"]),
+                "splits trained on": ", ".join(train["splits"]),
+                "training images": f"{train['images']:,} of {train['identities']:,} identities",
+                "their digest": train["digest"],
+                "training identities": ", ".join(train["names"]),
+                "test images": f"{test['images']:,} of {test['identities']:,} identities",
+                "their digest ": test["digest"],
+            }
+            or {"training images": "not known"}
+        )
         rows = tuple((Cell(name), Cell(value)) for name, value in told.items())
         blocks.append(Details("What the run was made from", (Table("Provenance", ("what", "value"), rows, "text"),)))
     if VERSIONS_FILE in run.records.problems:

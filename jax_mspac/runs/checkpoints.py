@@ -6,6 +6,7 @@ parts together, and its files vouch for their own structure only: the record is 
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -169,6 +170,11 @@ class Checkpoints:
     def evaluated(self, step: int) -> bool:
         """Whether the evaluation that was due at a step was made; an interrupted run saves and evaluates later."""
         return self._record(step)["evaluated"]
+
+    def shapes(self, step: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each array of a step by its name."""
+        arrays = self._record(step)["arrays"]
+        return {name: tuple(json.loads(text[text.index("[") :])) for name, (text, _) in arrays.items()}
 
     def find(self, which: str) -> int:
         """The step that "latest", "best" or a number stands for.

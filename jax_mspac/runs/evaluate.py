@@ -47,10 +47,10 @@ def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyT
     record, images, name = provenance.read(experiment.workdir), test.image_set, experiment.config.data.name
     trained = trained_identities(experiment, images, record)
     data = {"name": name, **provenance.summary(images)}
-    data["own"] = record is None or record["test"]["digest"] == data["digest"]
+    data["own"] = record is None or record["test"] is None or record["test"]["digest"] == data["digest"]
     notes = experiment.notes
-    if record is None:
-        notes.append(f"{provenance.FILE} is missing: whether the model was trained on these people is not known.")
+    if why := provenance.unknown(record):
+        notes.append(f"{why}: whether the model was trained on these people is not known.")
     if not data["own"]:
         notes.append(f"Test images of {name} that are not those which the run recorded when it began.")
     outcome = {

@@ -125,9 +125,9 @@ class Experiment:
         )
         return Evaluator(image_set, protocols, self.evaluation, image_size=self.image_size, split=split)
 
-    def embed(self, method: Method | None = None) -> Embed:
-        """The embedding of the experiment's method, compiled."""
-        return compiled_embed(method or self.method(), flip=self.config.eval.flip)
+    def embed(self, method: Method | None = None, *, normalized: bool = False) -> Embed:
+        """The embedding of the experiment's method, compiled: see `compiled_embed`."""
+        return compiled_embed(method or self.method(), flip=self.config.eval.flip, normalized=normalized)
 
     def restore(self, which: str) -> tuple[int, PyTree]:
         """The step and the variables, as numpy arrays, that "latest", "best" or a number stands for.

@@ -1,7 +1,8 @@
 """A trained model as a Python object."""
 
+import functools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from PIL import Image
 
 from jax_mspac.data.images import parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
+from jax_mspac.evaluation.evaluator import Embed
+from jax_mspac.methods.learned import Learned
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runs import provenance
 from jax_mspac.runs.checkpoints import FOLDER
@@ -34,6 +37,7 @@ class Model:
         self.step = step
         self.variables = parallel.replicate(variables)
         self.provenance = provenance.read(experiment.workdir)
+        self._experiment = experiment
         self._embed = experiment.embed()
         self._range = parsed_range(self.config.data.get("range_16_bit", ""))
 
@@ -60,17 +64,61 @@ class Model:
         Raises:
           UserError: an image cannot be read or has no pixels, or the modality, the feature or the batch is none.
         """
+        one = isinstance(images, str | pathlib.Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+        images = [images] if one else list(images)
+
+        def prepared(some: list[AnImage]) -> np.ndarray:
+            return np.stack([self._prepare(image) for image in some])
+
+        return self._features(self._embed, images, prepared, modality, feature, batch)
+
+    def embed_normalized(
+        self, images: np.ndarray, modality: str, *, feature: str | None = None, batch: int = 64
+    ) -> np.ndarray:
+        """As `embed`, of pixels that the caller has resized and normalized himself.
+
+        Args:
+          images: float32 [N, H, W, 3] of the model's size: RGB in [0, 1], less the mean and over the deviation of
+            ImageNet if they are to be what `embed` makes of images.
+          modality: see `embed`.
+          feature: see `embed`.
+          batch: see `embed`.
+
+        Raises:
+          UserError: they are of another type or size, not finite, or the method takes no such pixels; see also `embed`.
+        """
+        height, width = self.config.data.height, self.config.data.width
+        images = np.asarray(images)
+        if images.dtype != np.float32 or images.ndim != 4 or images.shape[1:] != (height, width, 3):
+            expected = f"normalized float32 [N, {height}, {width}, 3]"
+            raise UserError(f"images are {images.dtype} {list(images.shape)}; expected {expected}")
+        if not np.isfinite(images).all():
+            raise UserError("images hold values that are not finite")
+        if not isinstance(self._experiment.method(), Learned):
+            raise UserError(f"{self.config.method} computes with the bytes of images: call embed")
+        return self._features(self._embed_normalized, images, np.asarray, modality, feature, batch)
+
+    @functools.cached_property
+    def _embed_normalized(self) -> Embed:
+        return self._experiment.embed(normalized=True)
+
+    def _features(
+        self,
+        embed: Embed,
+        images: Sequence[Any],
+        prepared: Callable[[Any], np.ndarray],
+        modality: str,
+        feature: str | None,
+        batch: int,
+    ) -> np.ndarray:
         if modality not in MODALITIES:
             raise UserError(f"modality is {modality!r}; expected {' or '.join(map(repr, MODALITIES))}")
         if batch < 1:
             raise UserError(f"batch is {batch}; expected 1 or more images at a time")
-        one = isinstance(images, str | pathlib.Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
-        images = [images] if one else list(images)
         feature = feature or self.config.eval.feature
         features = []
         for start in range(0, len(images), batch):
-            prepared = np.stack([self._prepare(image) for image in images[start : start + batch]])
-            outputs = self._embed(self.variables, prepared, modality)
+            outputs = embed(self.variables, prepared(images[start : start + batch]), modality)
             if feature not in outputs:
                 raise UserError(f"feature is {feature!r}; expected one of {', '.join(outputs)}")
             features.append(outputs[feature])
@@ -84,8 +132,8 @@ class Model:
         Raises:
           UserError: the run has no record of its training images, or a file cannot be read.
         """
-        if self.provenance is None:
-            raise UserError(f"the run has no {provenance.FILE}: nobody knows what the model was trained on")
+        if why := provenance.unknown(self.provenance):
+            raise UserError(f"{why}: nobody knows what the model was trained on")
         try:
             digests = [provenance.digest_of(pathlib.Path(file).read_bytes()) for file in files]
         except OSError as error:

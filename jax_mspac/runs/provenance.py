@@ -49,6 +49,25 @@ def record(train: ImageSet, test: ImageSet, *, data: Mapping[str, Any], weights:
     }
 
 
+def imported(weights: pathlib.Path) -> Record:
+    """The record of a model from a file of another program: of its training nothing is known."""
+    return {
+        "command": shlex.join(sys.argv),
+        "weights": _origin(str(weights)),
+        "source": [],
+        "train": None,
+        "test": None,
+        "image_digests": [],
+    }
+
+
+def unknown(record: Record | None) -> str:
+    """Why nobody knows whom a model was trained on, as the first half of a sentence; "" if the record tells."""
+    if record is None:
+        return f"{FILE} is missing"
+    return "" if record["train"] else f"The weights are converted from {record['weights']['from']}"
+
+
 def summary(image_set: ImageSet) -> Record:
     """Counts, and a digest that changes with any image, its path, identity, camera or modality."""
     digest = hashlib.sha256("\0".join((*image_set.identity_names, *image_set.paths, *_digests(image_set))).encode())
@@ -66,7 +85,9 @@ def read(workdir: pathlib.Path) -> Record | None:
     path = workdir / FILE
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        _ = found["train"]["digest"], found["train"]["names"], found["test"]["digest"], found["image_digests"]
+        _ = found["weights"]["from"], found["image_digests"]
+        if found["train"] is not None:
+            _ = found["train"]["digest"], found["train"]["names"], found["test"]["digest"]
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -81,6 +102,11 @@ def check_same_images(workdir: pathlib.Path, new: Record) -> None:
       UserError: it has others.
     """
     old = read(workdir)
+    if old is not None and old["train"] is None:
+        raise UserError(
+            f"{workdir} holds a model that was converted from {old['weights']['from']}, and no training to go on with: "
+            f"start from it in a new --workdir, with --config.model.pretrained={workdir}"
+        )
     if old is None or old["train"]["digest"] == new["train"]["digest"]:
         return
     then, now = (set(one["train"]["names"]) for one in (old, new))

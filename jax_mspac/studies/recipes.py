@@ -6,7 +6,7 @@ from jax_mspac.studies.base import Row, Table
 _INGREDIENTS = {
     "channel exchange": {"augment.channel_exchange": (0.0, 0.5)},
     "random erasing": {"augment.erasing": (0.0, 0.5)},
-    "GeM pooling": {"model.pooling": ("average", "gem")},
+    "GeM pooling": {"model.pooling": ("average", "gem"), "model.gem_learned": (True, False)},
     "weighted triplet": {"loss.weighted_regularized.weight": (0.0, 1.0)},
     "horizontal flips": {"eval.flip": (False, True)},
 }

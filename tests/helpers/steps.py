@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from helpers.trees import draw_person
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.modalities import MODALITIES
@@ -39,7 +40,23 @@ def make_batch(config, devices=1, seed=0):
     return batch
 
 
-def run(config, devices, steps=1):
+def drawn_batch(config, devices=1, seed=0):
+    """Of drawn people, other images of the same ones for each seed."""
+    size = config.data.width, config.data.height
+    counts, batch = dict(zip(MODALITIES, (config.batch.visible, config.batch.infrared), strict=True)), {}
+    for number, (modality, count) in enumerate(counts.items()):
+        label = np.repeat(np.arange(config.batch.identities), count).astype(np.int32) % CLASSES
+        people = [
+            draw_person(identity, number, seed * count + i % count, infrared=number == 1, size=size)
+            for i, identity in enumerate(label.tolist())
+        ]
+        slot = np.arange(len(label), dtype=np.int32) + number * len(label)
+        samples = {"image": np.stack(people), "label": label, "slot": slot}
+        batch[modality] = {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in samples.items()}
+    return batch
+
+
+def run(config, devices, steps=1, batch=make_batch):
     """State on the host, and the metrics of each step."""
     method = methods.build(config, num_identities=CLASSES)
     used = jax.local_devices()[:devices]
@@ -47,6 +64,6 @@ def run(config, devices, steps=1):
     state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
     history = []
     for step in range(steps):
-        state, metrics = update(state, parallel.shard(make_batch(config, devices, seed=step), used))
+        state, metrics = update(state, parallel.shard(batch(config, devices, seed=step), used))
         history.append({name: float(value) for name, value in metrics.items()})
     return state, history

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_mspac.losses.hetero_center import hetero_center
+from jax_mspac.losses.base import Examples
+from jax_mspac.losses.hetero_center import HeteroCenter, hetero_center
 
 
 def transcription(visible, visible_labels, infrared, infrared_labels, margin):
@@ -30,6 +31,15 @@ def test_equals_the_transcription(margin):
     found = hetero_center(visible, visible_labels, infrared, infrared_labels, margin=margin)
     expected = transcription(visible, visible_labels, infrared, infrared_labels, margin)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_of_parts_it_is_the_mean():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(8, 3, 5)).astype(np.float32)
+    labels = np.array([0, 0, 1, 1] * 2)
+    examples = Examples({"after_neck": features}, logits=None, labels=labels, num_visible=4, gather=jnp.asarray)
+    parts = [transcription(part[:4], labels[:4], part[4:], labels[4:], 0.2) for part in features.swapaxes(0, 1)]
+    np.testing.assert_allclose(HeteroCenter(margin=0.2)(examples, {}), np.mean(parts), rtol=1e-5)
 
 
 def test_equal_centers_cost_nothing_and_pull_nowhere():

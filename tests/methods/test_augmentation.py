@@ -149,6 +149,52 @@ def test_erased_rectangles_fit_and_keep_to_their_ranges(height, width):
     assert min(tops) < 0.1 and max(tops) > 0.9 and abs(np.mean(tops) - 0.5) < 4 / np.sqrt(12 * len(tops)) + 0.5 / height
 
 
+def test_rectangles_follow_the_law_of_the_original():
+    # The original: area and aspect uniform, drawn anew until the rectangle fits.
+    height, width, count = 96, 48, 2000
+    images = np.full((count, height, width, 3), 255, np.uint8)
+    erased = np.asarray(augment(images, _keys(count), modality="infrared", augmentation=only(erasing=1.0))[..., 0] == 0)
+    found = np.stack([erased.any(axis=2).sum(axis=1), erased.any(axis=1).sum(axis=1)], axis=1)
+    rng, drawn = np.random.default_rng(0), []
+    while len(drawn) < count:
+        area, aspect = rng.uniform(0.02, 0.4) * height * width, rng.uniform(0.3, 1 / 0.3)
+        size = round(np.sqrt(area * aspect)), round(np.sqrt(area / aspect))
+        if size[0] < height and size[1] < width:
+            drawn.append(size)
+    for one, other in zip(found.T, np.array(drawn).T, strict=True):
+        deviation = np.hypot(one.std(), other.std()) / np.sqrt(count)
+        assert abs(one.mean() - other.mean()) < 4 * deviation
+        np.testing.assert_allclose(np.quantile(one, [0.1, 0.5, 0.9]), np.quantile(other, [0.1, 0.5, 0.9]), atol=3)
+
+
+def test_a_border_may_be_black():
+    images = _images()
+    mean, black = (
+        np.asarray(augment(images, _keys(), modality="infrared", augmentation=only(pad=3, border=border)))
+        for border in ("mean", "black")
+    )
+    border = np.all(mean == 0, axis=-1)
+    np.testing.assert_array_equal(mean[~border], black[~border])
+    np.testing.assert_allclose(black[border], np.broadcast_to(-MEAN / STD, black[border].shape), rtol=1e-5)
+
+
+def test_channels_may_be_exchanged_after_normalization():
+    images = _images(1, 8, 4).repeat(1000, axis=0)
+    visible = only(channel_exchange=1.0, exchange_normalized=True)
+    infrared = only(infrared_exchange=7 / 8)
+    normalized = _normalized(images)
+    for modality, augmentation, share in (("visible", visible, 1 / 3), ("infrared", infrared, 1 / 4)):
+        result = np.asarray(augment(images, _keys(1000), modality=modality, augmentation=augmentation))
+        for channel in range(3):
+            equal = np.abs(result - normalized[..., channel : channel + 1]) < 1e-5
+            _assert_frequency(np.all(equal, axis=(1, 2, 3)), share)
+        kept = np.all(np.abs(result - normalized) < 1e-5, axis=(1, 2, 3))
+        _assert_frequency(kept, 1 / 8) if modality == "infrared" else np.testing.assert_array_equal(kept, False)
+        gray = np.sum(normalized * np.array([0.299, 0.587, 0.114]).reshape(1, 1, 1, 3), axis=-1, keepdims=True)
+        is_gray = np.all(np.abs(result - gray) < 1e-5, axis=(1, 2, 3))
+        _assert_frequency(is_gray, 1 / 8) if modality == "infrared" else np.testing.assert_array_equal(is_gray, False)
+
+
 def test_erasing_fills_with_the_mean_and_leaves_the_rest():
     images, result = _one(erasing=1.0)
     erased = np.all(result == 0, axis=-1, keepdims=True)

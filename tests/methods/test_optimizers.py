@@ -68,6 +68,24 @@ def test_norms_and_biases_decay_where_the_recipe_says_so():
         assert bool((updates["scale"] != 0).all()) == decays
 
 
+def test_an_exponent_has_a_rate_of_its_own_and_never_decays():
+    recipe = Recipe(
+        learning_rate=1.0,
+        exponent_factor=0.01,
+        momentum=0.0,
+        weight_decay=0.5,
+        decay_norms_and_biases=True,
+        schedule="constant",
+        warmup=0.0,
+    )
+    transform = optimizers.build(recipe, 1, lambda path: "exponent" if path.startswith("pooling/") else "other")
+    params = {"pooling": {"p": jnp.float32(3)}, "neck": {"scale": jnp.ones(1)}}
+    gradients = {"pooling": {"p": jnp.float32(2)}, "neck": {"scale": jnp.full(1, 2.0)}}
+    updates, _ = transform.update(gradients, transform.init(params), params)
+    np.testing.assert_allclose(updates["pooling"]["p"], -0.02, rtol=1e-6)
+    np.testing.assert_allclose(updates["neck"]["scale"], [-2.5], rtol=1e-6)
+
+
 def test_clipping_bounds_the_gradient():
     recipe = Recipe(clip_norm=1.0, momentum=0.0, weight_decay=0.0, learning_rate=1.0, schedule="constant", warmup=0.0)
     transform = optimizers.build(recipe, 1, lambda path: "any")

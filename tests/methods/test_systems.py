@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 import pytest
-from helpers.steps import CLASSES, make_batch, run, tiny_config
+from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
 
+from configs import sysu, sysu_slides, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
+from jax_mspac.methods import augmentation
 from jax_mspac.models import resnet
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.studies import TABLES
@@ -26,12 +28,13 @@ LOSSES = {
     "caj": {"weighted_regularized"},
     "mspac": {"mecen"},
 }
+STEPS = 20  # of a whole schedule
 NO_LOSSES = {"loss", "identity", "learning_rate"}
 
 
 def system_config(name, **overrides):
     """Small images, whose map has as many rows as the systems have stripes; a narrow network, narrow features."""
-    small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "recipe": "config"}
+    small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "train.steps": STEPS}
     config = tiny_config(**small | overrides)
     chosen = {"batch.identities", "batch.visible", "batch.infrared", "model.parts", *overrides}
     if methods.METHODS[name].settings.get("model.embedding_dim"):
@@ -61,9 +64,28 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         assert first.keys() == second.keys() == LOSSES[name] | NO_LOSSES
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=5e-4, atol=1e-6)
         weights = {loss: config.loss[loss].weight for loss in LOSSES[name]}
-        total = first["identity"] + sum(weight * first[loss] for loss, weight in weights.items())
+        total = config.loss.identity_weight * first["identity"]
+        total += sum(weight * first[loss] for loss, weight in weights.items())
         np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
+    assert_trains(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [sysu, sysu_strong, sysu_slides], ids=lambda config: config.__name__)
+def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
+    config = config.get_config()
+    config.data.height, config.data.width, config.model.width = 96, 32, 4
+    config.batch.identities = min(config.batch.identities, CLASSES)
+    config.train.steps = STEPS
+    assert_trains(config)
+
+
+def assert_trains(config):
+    state, metrics = run(config, 1, steps=STEPS, batch=drawn_batch)
+    assert np.isfinite([value for step in metrics for value in step.values()]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
 
 
 def test_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_label():
@@ -74,9 +96,8 @@ def test_channel_augmentation_is_a_gray_copy_of_each_visible_image_with_its_labe
     count = len(batch["visible"]["label"])
     assert len(images["visible"]) == 2 * count and len(images["infrared"]) == count
     np.testing.assert_array_equal(labels[:count], labels[count : 2 * count])
-    pixels = np.asarray(images["visible"]) * np.array([0.229, 0.224, 0.225]) + np.array([0.485, 0.456, 0.406])
-    first, second = np.split(pixels, 2)
-    np.testing.assert_allclose(first * 255, batch["visible"]["image"], atol=1e-2)
+    first, second = np.split(np.asarray(images["visible"]), 2)
+    np.testing.assert_allclose(first, augmentation.normalize(batch["visible"]["image"]), atol=1e-4)
     for image, copy in zip(first, second, strict=True):
         matches = [np.allclose(copy, image[..., channel : channel + 1], atol=1e-4) for channel in range(3)]
         assert sum(matches) == 1
@@ -90,6 +111,13 @@ def test_settings_of_a_system_give_way_to_the_user_s():
     assert configured.loss.dual_constrained.weight == 3.0 and configured.loss.dual_constrained.margin == 0.7
     assert configured.model.shared_from == 5 and configured.model.parts == () and configured.loss.mecen.weight == 0
     assert config.model.shared_from == 1  # the original is as it was
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_recipe_takes_back_nothing_that_makes_its_system(name):
+    system = methods.METHODS[name]
+    both = system.settings.keys() & system.recipe.keys()
+    assert {field: system.settings[field] for field in both} == {field: system.recipe[field] for field in both}
 
 
 def test_batches_keep_their_size_and_recipes_their_own():

@@ -67,6 +67,16 @@ def test_parameters_are_one_affine_map_and_one_convolution_without_bias():
     }
 
 
+def test_a_map_of_low_rank_is_a_product_of_two():
+    x = feature_map()
+    params = randomize(PartAttention(rank=2).init(jax.random.key(0), x)["params"])
+    assert params["channel_reduced"]["kernel"].shape == (5, 2) and params["channel"]["kernel"].shape == (2, 5)
+    product = params["channel_reduced"]["kernel"] @ params["channel"]["kernel"]
+    full = {"channel": {**params["channel"], "kernel": product}, "spatial": params["spatial"]}
+    found, expected = (PartAttention(rank=rank).apply({"params": p}, x) for rank, p in ((2, params), (0, full)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("form", ["literal", "mask"])
 @pytest.mark.parametrize("parts", [(6, 3, 1), (2,), (3, 3)])
 def test_cascade_is_the_formula_stripe_by_stripe(form, parts):

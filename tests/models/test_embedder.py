@@ -9,7 +9,7 @@ import pytest
 
 from jax_mspac.errors import UserError
 from jax_mspac.losses.mecen import Mecen
-from jax_mspac.models import resnet
+from jax_mspac.models import pooling, resnet
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
@@ -54,16 +54,25 @@ def test_average_pool_is_the_mean():
 @pytest.mark.parametrize("p", [1.0, 3.0, 6.5])
 def test_gem_agrees_with_numpy(p):
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
-    expected = (np.maximum(x.astype(np.float64), 1e-6) ** p).mean(axis=(1, 2)) ** (1 / p)
+    expected = ((np.maximum(x.astype(np.float64), 0) ** p).mean(axis=(1, 2)) + 1e-12) ** (1 / p)
     model = GeneralizedMeanPool()
     assert model.init(jax.random.key(0), jnp.asarray(x)) == {"params": {"p": 3.0}}
     np.testing.assert_allclose(model.apply({"params": {"p": jnp.float32(p)}}, jnp.asarray(x)), expected, rtol=1e-4)
+    fixed = GeneralizedMeanPool(p, learned=False)
+    assert fixed.init(jax.random.key(0), jnp.asarray(x)) == {}
+    np.testing.assert_allclose(fixed.apply({}, jnp.asarray(x)), expected, rtol=1e-4)
 
 
-def test_gem_of_dead_channels_has_finite_gradients():
-    loss = jax.grad(lambda p, x: GeneralizedMeanPool().apply({"params": {"p": p}}, x).sum(), argnums=(0, 1))
-    for gradient in loss(jnp.float32(3), jnp.zeros((1, 3, 4, 5))):
-        assert np.isfinite(gradient).all()
+@pytest.mark.parametrize("p", [pooling.LEAST, 3, pooling.MOST])
+@pytest.mark.parametrize("size", [0, 1e-3, 1, 1e5])
+def test_gem_and_its_gradients_are_finite_for_dead_and_for_large_channels(p, size):
+    loss = jax.value_and_grad(lambda p, x: GeneralizedMeanPool().apply({"params": {"p": p}}, x).sum(), argnums=(0, 1))
+    x = size * np.random.default_rng(0).uniform(size=(1, 3, 4, 5)).astype(np.float32)
+    value, gradients = loss(jnp.float32(p), jnp.asarray(x))
+    assert np.isfinite(value) and all(np.isfinite(gradient).all() for gradient in gradients)
+    if size >= 1:
+        # A p-norm is homogeneous: Euler's theorem.
+        np.testing.assert_allclose(np.sum(gradients[1] * x), value, rtol=1e-4)
 
 
 def test_stripes_are_consecutive_rows():
@@ -108,6 +117,21 @@ def test_neck_normalizes_each_feature_of_each_stripe_without_bias():
     before = np.asarray(out["before_neck"]).reshape(8, 15)
     np.testing.assert_allclose(updates["batch_stats"]["neck"]["mean"], 0.1 * before.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(updates["batch_stats"]["neck"]["var"], 0.9 + 0.1 * before.var(axis=0), atol=1e-6)
+
+
+def test_a_neck_may_have_a_bias_and_a_relu():
+    features = {}
+    for neck in ("bnneck", "affine", "relu"):
+        model = TINY(neck=neck)
+        variables = filled(model, images())
+        if neck != "bnneck":
+            variables["params"]["neck"]["bias"] -= 0.5
+        features[neck] = np.asarray(
+            jax.jit(lambda v, model=model: model.apply(v, images(), train=False))(variables)["after_neck"]
+        )
+    np.testing.assert_allclose(features["affine"], features["bnneck"] - 0.5, atol=1e-6)
+    np.testing.assert_array_equal(features["relu"], np.maximum(features["affine"], 0))
+    assert 0.1 < np.mean(features["relu"] == 0) < 0.9
 
 
 def test_cascade_and_gem_are_part_of_the_network():
@@ -239,4 +263,15 @@ def test_heads_classify_each_part_and_hold_what_losses_own():
     centers = variables["params"]["mecen"]["centers"]
     assert centers.shape == (7, 6) and np.linalg.matrix_rank(centers) == 6
     np.testing.assert_allclose(np.linalg.norm(centers, axis=1), 1, atol=1e-6)
-    assert Heads(num_classes=7, owned={}).init(jax.random.key(0), features)["params"].keys() == {"classifier"}
+    assert Heads(num_classes=7).init(jax.random.key(0), features)["params"].keys() == {"classifier"}
+
+
+def test_classifiers_may_have_a_bias_and_a_leaky_relu():
+    features = np.random.default_rng(0).normal(size=(4, 2, 3)).astype(np.float32)
+    bias, kernel = np.arange(14.0).reshape(2, 7), np.random.default_rng(1).normal(size=(2, 3, 7))
+    heads = Heads(num_classes=7, use_bias=True, slope=0.1)
+    logits = heads.apply(
+        {"params": {"classifier": jnp.asarray(kernel), "classifier_bias": jnp.asarray(bias)}}, features
+    )
+    expected = np.einsum("npd,pdc->npc", np.where(features > 0, features, 0.1 * features), kernel) + bias
+    np.testing.assert_allclose(logits, expected, atol=1e-5)

@@ -83,6 +83,21 @@ def test_training_agrees_with_torch():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_inner_channels_are_half_or_as_said():
+    shapes = [jax.eval_shape(lambda n=n: block(channels=n).init(jax.random.key(0), feature_map())) for n in (0, 1)]
+    assert [shape["params"]["theta"]["kernel"].shape for shape in shapes] == [(6, 3), (6, 1)]
+    # More channels contain fewer: those that are added are zero.
+    few = jax.tree.map(lambda leaf: jnp.asarray(np.random.default_rng(1).uniform(0.2, 1.2, leaf.shape)), shapes[1])
+
+    def padded(few, many):
+        return jnp.pad(few, [(0, m - n) for n, m in zip(few.shape, many.shape, strict=True)])
+
+    many = jax.tree.map(padded, few, shapes[0])
+    np.testing.assert_allclose(
+        block().apply(many, feature_map()), block(channels=1).apply(few, feature_map()), rtol=1e-5
+    )
+
+
 def test_bfloat16_keeps_parameters_and_statistics_in_float32():
     low = NonLocalBlock(functools.partial(BatchNorm, train=True), dtype=jnp.bfloat16)
     variables = low.init(jax.random.key(0), jnp.zeros(SHAPE, jnp.bfloat16))

@@ -74,11 +74,28 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w.npz", "w.pth"]
 
 
-def test_file_of_other_things_than_tensors_is_refused(tmp_path):
+@pytest.mark.parametrize("nest", ["net", "state_dict", "model"])
+def test_tensors_are_found_in_a_checkpoint_beside_scores_of_numpy(tmp_path, nest):
     torch = pytest.importorskip("torch")
-    torch.save({"epoch": 3, "state_dict": {"a": torch.ones(2)}}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="w.pth"):
-        weight_files.load_tensors(tmp_path / "w.pth")
+    tensors = {"module.a": torch.ones(2), "module.b.module.c": torch.zeros(1, dtype=torch.float16)}
+    scores = {"mAP": np.float64(0.5), "mINP": np.float32(0.25), "cmc": np.arange(3.0), "rank": np.int64(3), "epoch": 3}
+    torch.save({**scores, nest: tensors}, tmp_path / "w.t")
+    loaded = weight_files.load_tensors(tmp_path / "w.t")
+    assert {name: value.tolist() for name, value in loaded.items()} == {"a": [1, 1], "b.module.c": [0]}
+    assert {value.dtype for value in loaded.values()} == {np.dtype(np.float32)}
+
+
+def test_file_of_other_things_than_tensors_is_told_from_a_damaged_one(tmp_path):
+    torch = pytest.importorskip("torch")
+    for held, told in (
+        ({"epoch": 3, "weights": {"a": torch.ones(2)}}, "a mapping of epoch, weights.*under one of net, state_dict"),
+        ([torch.ones(2)], "no named tensors but a list"),
+        (torch.nn.Linear(2, 2), r"holds Python objects \(torch\.nn\.modules\.linear\.Linear\)"),
+    ):
+        torch.save(held, tmp_path / "w.pth")
+        with pytest.raises(UserError, match=rf"w\.pth: .*{told}") as caught:
+            weight_files.load_tensors(tmp_path / "w.pth")
+        assert "cut short" not in str(caught.value)
 
 
 def test_unknown_suffix_is_refused_with_the_known_ones(tmp_path):

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import scipy.io
+from helpers.plain_protocols import transcription
 from helpers.sets import PROTOCOLS
 
 from jax_mspac.data.sysu_mm01 import load_permutations
@@ -255,6 +256,27 @@ def test_single_shot_galleries_both_ways(name, options):
                     drawn += [random.choice(images.tolist())] if images.size else []
             assert trial.gallery.tolist() == sorted(drawn)
         random.setstate(state)
+
+
+def test_drawn_queries_of_llcm_are_the_swapped_search_of_its_test_script():
+    _, identities, cameras, _ = tree()
+    modalities = np.arange(identities.size) % 2
+    there, _, swapped = PROTOCOLS["llcm"](identities, cameras, modalities, drawn_queries=True)
+    assert (swapped.direction, swapped.mode, swapped.shots) == ("infrared->visible", "drawn queries", None)
+    # By the script's words: distances = gallery features x query features, evaluated with the roles exchanged.
+    rng = np.random.default_rng(0)
+    distances = rng.normal(size=(identities.size, identities.size))
+    distances += distances.T
+    row = evaluate_protocol(lambda q, g: distances[np.ix_(q, g)], identities, cameras, swapped)
+    for trial, precision, rank1 in zip(there.trials, row["mAP"]["trials"], row["rank1"]["trials"], strict=True):
+        cmc, expected, *_ = transcription(
+            distances[np.ix_(trial.queries, trial.gallery)].T.tolist(),
+            identities[trial.gallery],
+            identities[trial.queries],
+            same_identity_and_camera(*(a[p] for p in (trial.gallery, trial.queries) for a in (identities, cameras))),
+            "identity",
+        )
+        np.testing.assert_allclose([precision, rank1], [expected, cmc[0]], atol=1e-9)
 
 
 def test_whole_gallery_is_one_trial():
