@@ -2,7 +2,8 @@
 
 from typing import Any
 
-__all__ = ["UserError", "load"]
+__all__ = ["UserError", "__version__", "load"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

