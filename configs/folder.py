@@ -11,7 +11,8 @@ the two folders; test_identities, a file with one identity per line; test_fracti
 
 Needs: photographs of a dozen identities or more, and better pretrained weights of a ResNet-18.
 Takes: 3 minutes for 200 steps on two CPU cores.
-Expect: on 50 people of PKU-Reid (30 to train, 20 to test; camera 1 against simulated infrared of camera 2; one seed)
+Expect: on 50 people of PKU-Reid (30 to train, 20 to test; camera 1 against simulated infrared of camera 2; one seed,
+measured when erased rectangles followed another law)
 rank-1 62 % and mAP 47 %, against 16 % and 15 % of the network before training.
 """
 

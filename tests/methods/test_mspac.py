@@ -97,6 +97,18 @@ def test_projected_centers_stay_unit_and_others_need_not():
     assert abs(lengths["normalize"] - 1.0).max() > 1e-3
 
 
+@pytest.mark.parametrize("p, kept", [(-0.4, 1.0), (1.9, 1.9), (30.0, 10.0)])
+def test_a_learned_exponent_of_gem_stays_in_its_range(p, kept):
+    method = methods.build(tiny_config(**{"model.pooling": "gem"}), num_identities=CLASSES)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    networks = {**state.variables, **state.training["networks"]}
+    params = jax.tree.map(lambda x: np.full(x.shape, p, x.dtype), {name: networks[name]["params"] for name in networks})
+    after = method.constrain(params)
+    np.testing.assert_allclose(after["embedder"]["pooling"]["p"], kept)
+    after["embedder"]["pooling"] = params["embedder"]["pooling"]
+    jax.tree.map(np.testing.assert_array_equal, after, params)
+
+
 def test_identity_loss_may_sit_before_the_neck():
     # The neck then has no part in the identity loss, and its scale no gradient.
     config = tiny_config(**{"loss.identity_feature": "before_neck", "loss.mecen.weight": 0.0})
