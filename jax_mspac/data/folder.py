@@ -78,7 +78,8 @@ def find(
     root = _find_root(named, rgb, ir, simulate_infrared)
     # Identities hold rgb and ir, not the other way round.
     turned = not (root / rgb).is_dir()
-    listed = listing.walk(root, _identities(root, (rgb, ir)) if turned else (rgb, ir), depth=2)
+    tops = [path.name for path in listing.folders(root)] if turned else (rgb, ir)
+    listed = listing.walk(root, tops, depth=2)
     if not listed.images:
         raise UserError(f"{root}: no image found in {rgb} and {ir}. {_layout(rgb, ir)}")
     if pattern:
@@ -215,10 +216,11 @@ def _turned(found: listing.Listing) -> listing.Listing:
     return listing.Listing(images, found.others, list(map(_turn, inside)))
 
 
-def _identities(root: pathlib.Path, tops: Sequence[str]) -> list[str]:
-    """The folders of identities that hold some of `tops` with images right in them."""
-    below = (path for path in sorted(root.iterdir()) if path.is_dir() and not path.name.startswith("."))
-    return [path.name for path in below if listing.walk(path, tops, depth=0).images]
+def _holds_identities(root: pathlib.Path, tops: Sequence[str]) -> bool:
+    """Whether several folders hold some of `tops` with images right in them, and this one none of `tops`."""
+    if any((root / top).is_dir() for top in tops):
+        return False
+    return sum(bool(listing.walk(path, tops, depth=0).images) for path in listing.folders(root)) > 1
 
 
 def derive_infrared(files: Iterable[ImageFile], *, rgb: str, ir: str) -> list[ImageFile]:
@@ -291,15 +293,15 @@ def _remarks(root: pathlib.Path, others: Sequence[listing.File], files: Iterable
 def _find_root(named: pathlib.Path, rgb: str, ir: str, simulate_infrared: bool) -> pathlib.Path:
     if not rgb or not ir or rgb == ir:
         raise UserError(f"rgb {rgb!r} and ir {ir!r}: they must name two different folders below {named}")
-    for below in (named, *sorted(path for path in named.iterdir() if path.is_dir())):
-        if not any((below / top).is_dir() for top in (rgb, ir)) and len(_identities(below, (rgb, ir))) > 1:
+    for below in (named, *listing.folders(named)):
+        if _holds_identities(below, (rgb, ir)):
             return below
     root = listing.find_root(named, (rgb, ir)) or named
     needed = [rgb] if simulate_infrared else [rgb, ir]
     missing = [name for name in needed if not (root / name).is_dir()]
     if not missing:
         return root
-    there = sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    there = [path.name for path in listing.folders(root)]
     absent, present = " and no folder ".join(missing), ", ".join(listing.shorten(there)) or "none"
     raise UserError(f"{root}: there is no folder {absent} in it, but {present}. {_layout(rgb, ir)}")
 

@@ -46,7 +46,10 @@ def read_rgb(source: str | os.PathLike | bytes | Image.Image, range_16_bit: Rang
       UserError: the file is missing, empty, truncated, no image, or has more than MAX_PIXELS pixels.
     """
     if isinstance(source, Image.Image):
-        return _to_rgb(source, range_16_bit)
+        try:
+            return _to_rgb(source, range_16_bit)
+        except Exception as error:  # of a file that is read only now, as of `_decode`
+            raise UserError(f"an image of PIL cannot be read ({error})") from error
     return _decode(*_load(source), range_16_bit)[1]
 
 

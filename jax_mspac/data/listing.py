@@ -72,13 +72,13 @@ def find_root(source: pathlib.Path, tops: Sequence[str]) -> pathlib.Path | None:
             )
         if most:
             return best[0]
-        level = [below for folder in level for below in _folders(folder)]
+        level = [below for folder in level for below in folders(folder)]
     return None
 
 
 def missing_folders(root: pathlib.Path, tops: Iterable[str]) -> list[str]:
     """One line for each folder that `root` lacks; it names one that differs in upper and lower case only."""
-    spelled = {folder.name.lower(): folder.name for folder in _folders(root)}
+    spelled = {folder.name.lower(): folder.name for folder in folders(root)}
     return [
         f"{root / top}: no such folder; "
         + (f"rename {spelled[top.lower()]} to {top}" if top.lower() in spelled else "copy it from the original archive")
@@ -89,7 +89,7 @@ def missing_folders(root: pathlib.Path, tops: Iterable[str]) -> list[str]:
 
 def unknown_cameras(root: pathlib.Path, inside: str, cameras: Sequence[str]) -> list[str]:
     """One line for each folder of `root / inside` that is called like a camera, is none, and holds images."""
-    names = [folder.name for folder in _folders(root / inside)]
+    names = [folder.name for folder in folders(root / inside)]
     strange = [name for name in names if name not in cameras and re.fullmatch(r"cam(era)?[ ._-]?\d+", name, re.I)]
     prefix = f"{inside}/" if inside else ""
     found = {name: len(walk(root, [f"{prefix}{name}"], depth=1).images) for name in strange}
@@ -159,7 +159,7 @@ def _entries(folder: pathlib.Path) -> Iterator[os.DirEntry]:
         yield from (e for e in entries if not e.name.startswith(".") and e.name.lower() not in _CLUTTER)
 
 
-def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+def folders(folder: pathlib.Path) -> list[pathlib.Path]:
     """The folders in a folder, sorted; none where access is denied."""
     try:
         return sorted(folder / entry.name for entry in _entries(folder) if entry.is_dir())

@@ -340,6 +340,9 @@ def test_identities_that_hold_the_modalities_are_the_same_set(tmp_path):
         ]
         assert rows[0] == rows[1] and len(rows[0]) == 20
         assert two.paths[0] == "anna/ir/0.png"
+    (tmp_path / "turned" / "zoe" / "rgb").mkdir(parents=True)
+    with pytest.raises(UserError, match="identity zoe: there is no image in its folder"):
+        set_of(source=str(tmp_path / "turned"), data_dir=str(tmp_path / "anew"))
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,14 @@ def test_rotation_palette_and_color_spaces_of_pil_count(model, pixels, tmp_path)
         assert (model.embed(image, "visible") * upright).sum() > 0.999
 
 
+def test_images_of_pil_that_break_are_named(model, pixels, tmp_path):
+    Image.fromarray(np.tile(pixels, (8, 8, 1))).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-2000])
+    for image in (Image.open(tmp_path / "cut.jpg"), Image.new("F", (8, 8))):
+        with image, pytest.raises(UserError, match="an image of PIL cannot be read"):
+            model.embed(image, "visible")
+
+
 @pytest.mark.parametrize(
     "images, message",
     [
