@@ -106,9 +106,10 @@ def run(
         from jax_mspac.runtime import accelerators, memory
         from jax_mspac.training import series
 
+        # Before anything asks JAX for its devices.
+        memory.keep()
         if (told := accelerators.unused()) and distributed.is_main():
             print(told, flush=True)
-        memory.keep()
         # One run or several, as the config says.
         with explained(config, workdir):
             (series.train if mode == "train" else series.evaluate)(config, workdir)

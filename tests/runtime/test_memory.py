@@ -29,6 +29,17 @@ for _ in range(12):
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 print(kept, int(statistics.median(faults)))
 """
+# The same after the start of a command, which must not ask JAX for its devices before it keeps memory.
+AFTER_A_COMMAND = FAULTS.replace(
+    'kept = memory.keep() if sys.argv[1] == "keep" else None',
+    """import pathlib
+from jax_mspac import config, main
+from jax_mspac.errors import UserError
+try:
+    main.run(config.default_config("folder"), pathlib.Path("nothing"), "evaluate")
+except UserError as error:
+    kept = "does not exist" in str(error)""",
+)
 # Prints the resident memory in MB beyond that of a process that has run a small program: with the kept memory of a
 # large one, after it was given back, and after two more runs.
 GIVEN_BACK = """
@@ -89,6 +100,12 @@ def test_memory_of_a_step_serves_the_next_one():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
+def test_a_command_keeps_the_memory_of_its_steps():
+    refused, after = printed(AFTER_A_COMMAND, JAX_PLATFORMS="")
+    assert refused == "True" and int(after) < 3_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
 def test_memory_of_a_step_serves_the_next_one_when_its_batch_has_just_been_put():
     (found,) = printed(FRESH_BATCHES)
     assert int(found) <= 3
@@ -97,10 +114,10 @@ def test_memory_of_a_step_serves_the_next_one_when_its_batch_has_just_been_put()
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
 def test_kept_memory_can_be_given_back_once():
     kept, given_back, again = map(int, printed(GIVEN_BACK))
-    assert kept > 250
+    assert kept > 200
     assert given_back < 50
     # Once or, where malloc does not find the place of the first of these runs good enough for the second, more often.
-    assert again > 250
+    assert again > 200
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc of glibc")
