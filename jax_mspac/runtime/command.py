@@ -1,6 +1,7 @@
 """What every command does around its work: quiet libraries, errors and signals as a line, a compilation cache."""
 
 import contextlib
+import itertools
 import logging as standard_logging
 import os
 import pathlib
@@ -75,9 +76,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
     A config of a folder `configs` may import its neighbors (`from configs import study`) wherever the command runs.
     """
-    for argument in argv:
-        if path := re.fullmatch(r"--?config=(.+)", argument):
-            sys.path.append(str(pathlib.Path(path[1]).resolve().parents[1]))
+    for argument, following in itertools.pairwise((*argv, "")):
+        if given := re.fullmatch(r"--?config(?:=(.+))?", argument):
+            sys.path.append(str(pathlib.Path(given[1] or following).resolve().parent.parent))
     sys.path.append(str(pathlib.Path(__file__).parents[2]))
     try:
         return app.parse_flags_with_usage(argv)

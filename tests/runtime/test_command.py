@@ -33,11 +33,12 @@ def test_configs_import_their_neighbors_from_any_folder(tmp_path):
         "config = config_flags.DEFINE_config_file('config'); command.parse_flags(['x', *sys.argv[1:]])\n"
         "print(config.value.field, config.value.name)"
     )
-    command = [sys.executable, "-c", code, f"--config={folder / 'mine.py'}"]
-    done = subprocess.run(
-        command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True
-    )
-    assert done.stdout == "3 synthetic\n", done.stderr
+    for given in ([f"--config={folder / 'mine.py'}"], ["--config", "elsewhere/configs/mine.py"]):
+        command = [sys.executable, "-c", code, *given]
+        done = subprocess.run(
+            command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True
+        )
+        assert done.stdout == "3 synthetic\n", done.stderr
 
 
 def test_a_locale_without_the_sign_of_a_deviation_ends_no_run(tmp_path):
