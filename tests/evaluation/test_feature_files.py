@@ -1,113 +1,31 @@
 """Scoring features from a file: against the evaluation of the same images, and every kind of bad file."""
 
-import importlib.util
 import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-import scipy.io
+from helpers.feature_files import (
+    DIRECTIONS,
+    GALLERY,
+    NUMBERS,
+    QUERIES,
+    contents,
+    rows_of,
+    save,
+    score,
+    shuffled_gallery,
+    small_features,
+    small_set,
+    sysu_config,
+)
 from helpers.sets import PROTOCOLS
 
 from jax_mspac import config as config_lib
-from jax_mspac import main
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.sysu_mm01 import load_permutations
 from jax_mspac.errors import UserError
 from jax_mspac.metrics import cosine_distances, evaluate_protocol
 from jax_mspac.runs.experiment import Experiment
-
-ROOT = pathlib.Path(__file__).parents[2]
-NUMBERS = [6, 10, 17, 333]
-# Infrared and visible images of the small set.
-QUERIES, GALLERY = 114, 211
-DIRECTIONS = ("visible->infrared", "infrared->visible")
-
-
-def score(config, path, workdir):
-    """The results that the command writes."""
-    main.run(config, workdir, "score", features=path)
-    return json.loads((workdir / "results.json").read_text())
-
-
-def sysu_config(**settings):
-    spec = importlib.util.spec_from_file_location("sysu", ROOT / "configs" / "sysu.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
-    config.eval.update(settings)
-    return config
-
-
-def small_set():
-    """Columns number, camera, place of a small test set in path order; identity 10 is not in camera 1."""
-    return np.array(
-        [
-            (number, camera, place)
-            for camera in range(1, 7)
-            for number in NUMBERS
-            if (number, camera) != (10, 1)
-            for place in range(1, 13 + (number + camera) % 5)
-        ]
-    )
-
-
-def small_features(images, seed=0):
-    """Features with some signal, so that rows differ from chance."""
-    rng = np.random.default_rng(seed)
-    centers = rng.standard_normal((334, 16))
-    return (centers[images[:, 0]] + 2 * rng.standard_normal((len(images), 16))).astype(np.float32)
-
-
-def contents(images, features, infrared=(3, 6), swap=False):
-    """The keys of a file: infrared images are queries, or with `swap` the gallery."""
-    query = np.isin(images[:, 1], infrared) != swap
-    return {
-        "query_features": features[query],
-        "query_ids": images[query, 0],
-        "query_cams": images[query, 1],
-        "gallery_features": features[~query],
-        "gallery_ids": images[~query, 0],
-        "gallery_cams": images[~query, 1],
-        "gallery_index": images[~query, 2],
-    }
-
-
-@pytest.fixture
-def keys():
-    images = small_set()
-    return contents(images, small_features(images))
-
-
-@pytest.fixture
-def lists(tmp_path):
-    """A folder whose exp folder holds lists for the small set."""
-    images, rng = small_set(), np.random.default_rng(1)
-    cells = np.empty((6, 1), object)
-    for camera in range(1, 7):
-        cells[camera - 1, 0] = np.empty((333, 1), object)
-        for number in range(1, 334):
-            count = np.sum((images[:, 0] == number) & (images[:, 1] == camera))
-            cells[camera - 1, 0][number - 1, 0] = np.array([rng.permutation(count) + 1 for _ in range(10)], np.uint8)
-    (tmp_path / "data" / "exp").mkdir(parents=True)
-    scipy.io.savemat(tmp_path / "data" / "exp" / "rand_perm_cam.mat", {"rand_perm_cam": cells})
-    return tmp_path / "data"
-
-
-def save(folder, keys):
-    np.savez(folder / "given.npz", **keys)
-    return folder / "given.npz"
-
-
-def rows_of(folder, keys, config):
-    return score(config, save(folder, keys), folder / "out")["rows"]
-
-
-def shuffled_gallery(keys):
-    order = np.random.default_rng(2).permutation(len(keys["gallery_ids"]))
-    return keys | {name: values[order] for name, values in keys.items() if name.startswith("gallery")}
 
 
 def test_official_table_of_random_features(reference_data, tmp_path, capsys):
@@ -355,66 +273,3 @@ def test_missing_lists_are_named(tmp_path, keys):
             rows_of(tmp_path, keys, sysu_config(galleries=("official",), sysu_lists=folder))
         for text in (f"config.eval.sysu_lists is {folder!r}", "rand_perm_cam.mat", "seeded needs none"):
             assert text in str(error.value)
-
-
-def command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jax_mspac.main", "--config", str(ROOT / "configs" / "sysu.py"), *arguments],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-    )
-
-
-def test_command_line(tmp_path, keys, lists):
-    save(tmp_path, keys)
-    # The lists bring their galleries.
-    official = [f"--config.eval.sysu_lists={lists}"]
-    done = command(tmp_path, "--mode", "score", "--features", "given.npz", "--config.eval.shots=1,10", *official)
-    assert done.returncode == 0 and done.stderr == ""
-    saved = json.loads((tmp_path / "runs" / "score-given" / "results.json").read_text())
-    assert [row["protocol"] for row in saved["rows"]] == ["official"] * 4 + ["seeded"] * 4
-    wrong = command(tmp_path, "--mode", "score", "--features", "absent.npz")
-    assert wrong.returncode == 1 and wrong.stderr.startswith("error: absent.npz does not exist")
-    for arguments in (["--mode", "score"], ["--features", "given.npz"]):
-        refused = command(tmp_path, *arguments)
-        assert refused.returncode == 1 and "need each other" in refused.stdout + refused.stderr
-
-
-def test_command_line_expands_the_home_folder(tmp_path, keys):
-    save(tmp_path, keys)
-    done = command(tmp_path, "--mode", "score", "--features=~/given.npz", "--workdir=~/out")
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "results.json").is_file() and not (tmp_path / "~").exists()
-
-
-def test_scoring_loads_neither_jax_nor_tensorflow():
-    program = "import sys, jax_mspac.evaluation.feature_files; sys.exit(bool({'jax', 'tensorflow'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
-
-
-def test_a_gallery_without_the_cameras_of_a_mode_is_not_called_that_mode(tmp_path, keys):
-    indoor = keys["gallery_cams"] < 3
-    part = {name: values[indoor] if name.startswith("gallery") else values for name, values in keys.items()}
-    with pytest.raises(UserError, match=r"mode 'all' searches .*no image of \[4, 5\].*config.eval.modes"):
-        rows_of(tmp_path, part, sysu_config())
-    rows = rows_of(tmp_path, part, sysu_config(modes=("indoor",)))
-    assert rows == [row for row in rows_of(tmp_path, keys, sysu_config()) if row["mode"] == "indoor"]
-
-
-def test_regdb_needs_no_cameras_and_tells_of_queries_that_do_not_count(tmp_path):
-    rng = np.random.default_rng(0)
-    ids = np.repeat(np.arange(1, 13), 4)
-    given = {f"{side}_features": rng.standard_normal((48, 8)).astype(np.float32) for side in ("query", "gallery")}
-    config = config_lib.default_config("regdb")
-    outcome = score(config, save(tmp_path, given | {"query_ids": ids - 1, "gallery_ids": ids}), tmp_path / "out")
-    assert outcome["notes"][-1].startswith("4 of 48 queries have no image of their identity in the gallery")
-    with_cameras = given | {"query_ids": ids - 1, "gallery_ids": ids, "query_cams": ids % 2, "gallery_cams": ids % 3}
-    assert outcome["rows"] == score(config, save(tmp_path, with_cameras), tmp_path / "out")["rows"]
-
-
-def test_keys_of_another_code_base_are_named(tmp_path):
-    given = {"query_feat": np.ones((2, 3)), "gall_feat": np.ones((2, 3)), "query_label": np.ones(2, int)}
-    with pytest.raises(UserError, match=r"query_features is missing.*\n(.*\n)*.*gall_feat, query_feat, query_label"):
-        score(sysu_config(), save(tmp_path, given), tmp_path / "out")
