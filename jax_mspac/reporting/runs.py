@@ -12,11 +12,12 @@ from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Evaluator, compiled
 from jax_mspac.methods.base import Method
+from jax_mspac.metrics.distances import unit
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
 from jax_mspac.reporting.heatmaps import Attention, from_method
 from jax_mspac.runs import config_file, provenance
-from jax_mspac.runs.experiment import Experiment, unit
+from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import parallel
 
 
@@ -82,10 +83,10 @@ def load(workdir: pathlib.Path, *, checkpoint: str, locations: dict[str, str], s
             "give --against a run on the same data"
         )
     record, notes = provenance.read(workdir), experiment.notes
-    trained = provenance.seen(record, test.image_set, data=experiment.config.data) if record else []
+    trained = provenance.seen(record, test.image_set, data=experiment.config.data)
     if why := provenance.unknown(record):
-        notes.append(f"{why}: whether the run was trained on these people is not known.")
-    elif record["test"]["digest"] != provenance.summary(test.image_set)["digest"]:
+        notes.append(why)
+    if record and record["test"] and record["test"]["digest"] != provenance.summary(test.image_set)["digest"]:
         notes.append("The pictures show other test images than the run recorded when it began.")
     if trained:
         notes.append(f"The run was trained on {len(trained)} of the test identities: their scores say nothing.")

@@ -50,7 +50,7 @@ def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyT
     data["own"] = record is None or record["test"] is None or record["test"]["digest"] == data["digest"]
     notes = experiment.notes
     if why := provenance.unknown(record):
-        notes.append(f"{why}: whether the model was trained on these people is not known.")
+        notes.append(why)
     if not data["own"]:
         notes.append(f"Test images of {name} that are not those which the run recorded when it began.")
     outcome = {
@@ -77,7 +77,7 @@ def trained_identities(experiment: Experiment, images: ImageSet, record: provena
     Raises:
       UserError: there are some, and `eval.allow_trained_identities` is not set.
     """
-    trained = provenance.seen(record, images, data=experiment.config.data) if record else []
+    trained = provenance.seen(record, images, data=experiment.config.data)
     allowed = experiment.evaluation.allow_trained_identities
     provenance.check_unseen(trained, images, trained_in=experiment.workdir, allowed=allowed)
     return trained
@@ -86,9 +86,10 @@ def trained_identities(experiment: Experiment, images: ImageSet, record: provena
 def place_of(outcome: Mapping[str, Any], workdir: pathlib.Path) -> pathlib.Path:
     """The folder of results: the run's own for those on its own test images, so that no others stand in for them."""
     data = outcome["data"]
-    return (
-        workdir if data["own"] else workdir / OTHERS / "-".join((data["name"], data.get("digest", "")[:8])).strip("-")
-    )
+    if data["own"]:
+        return workdir
+    # The average of a series has no digest.
+    return workdir / OTHERS / (f"{data['name']}-{data['digest'][:8]}" if "digest" in data else data["name"])
 
 
 def publish(outcome: Mapping[str, Any], folder: pathlib.Path, *, of: str) -> None:

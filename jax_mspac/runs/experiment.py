@@ -7,7 +7,6 @@ import pathlib
 from typing import Any
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
@@ -142,9 +141,3 @@ class Experiment:
     def evaluation_record(self) -> dict[str, Any]:
         """The settings of the evaluation, for the results."""
         return json.loads(self.config.eval.to_json())
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Features [N, D] at length 1, float32; zero features stay zero."""
-    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    return (features / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)

@@ -12,10 +12,11 @@ from jax_mspac.data.images import parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed
 from jax_mspac.methods.learned import Learned
+from jax_mspac.metrics.distances import unit
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runs import provenance
 from jax_mspac.runs.checkpoints import FOLDER
-from jax_mspac.runs.experiment import Experiment, unit
+from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import parallel
 
 # A path, an image of PIL, or an array: uint8 [H, W, 3], or gray uint8 or uint16 [H, W].
@@ -132,8 +133,8 @@ class Model:
         Raises:
           UserError: the run has no record of its training images, or a file cannot be read.
         """
-        if why := provenance.unknown(self.provenance):
-            raise UserError(f"{why}: nobody knows what the model was trained on")
+        if self.provenance is None or self.provenance["train"] is None:
+            raise UserError(provenance.unknown(self.provenance))
         try:
             digests = [provenance.digest_of(pathlib.Path(file).read_bytes()) for file in files]
         except OSError as error:

@@ -36,11 +36,13 @@ def record(train: ImageSet, test: ImageSet, *, data: Mapping[str, Any], weights:
       weights: `config.model.pretrained`.
     """
     weights = os.path.expanduser(weights)
-    origin = _origin(weights)
-    before = read(pathlib.Path(weights)) if os.path.isdir(weights) else None
+    of_run = os.path.isdir(weights)
+    before = read(pathlib.Path(weights)) if of_run else None
+    # Of a model that starts from weights of unknown people not all is known either.
+    doubt = {"unknown": unknown(before)} if of_run and unknown(before) else {}
     return {
         "command": shlex.join(sys.argv),
-        "weights": origin,
+        "weights": {"from": weights} | doubt if of_run else _origin(weights),
         "source": _source(data),
         "train": {**summary(train), "splits": list(data["train_splits"]), "names": list(train.identity_names)},
         "test": summary(test),
@@ -62,10 +64,13 @@ def imported(weights: pathlib.Path) -> Record:
 
 
 def unknown(record: Record | None) -> str:
-    """Why nobody knows whom a model was trained on, as the first half of a sentence; "" if the record tells."""
+    """Why nobody knows whether a model was trained on some people, as a sentence; "" if the record tells."""
+    end = "whether the model was trained on these people is not known."
     if record is None:
-        return f"{FILE} is missing"
-    return "" if record["train"] else f"The weights are converted from {record['weights']['from']}"
+        return f"{FILE} is missing: {end}"
+    if record["train"] is None:
+        return f"The weights are converted from {record['weights']['from']}: {end}"
+    return record["weights"].get("unknown", "")
 
 
 def summary(image_set: ImageSet) -> Record:
@@ -95,27 +100,30 @@ def read(workdir: pathlib.Path) -> Record | None:
     return found
 
 
-def check_same_images(workdir: pathlib.Path, new: Record) -> None:
-    """Checks that a run that resumes has the training images that it began with.
+def resumed(workdir: pathlib.Path, train: ImageSet) -> Record | None:
+    """The record of a run that resumes, which must have the training images that it began with.
 
     Raises:
       UserError: it has others.
     """
     old = read(workdir)
-    if old is not None and old["train"] is None:
+    if old is None:
+        return None
+    if old["train"] is None:
         raise UserError(
             f"{workdir} holds a model that was converted from {old['weights']['from']}, and no training to go on with: "
             f"start from it in a new --workdir, with --config.model.pretrained={workdir}"
         )
-    if old is None or old["train"]["digest"] == new["train"]["digest"]:
-        return
-    then, now = (set(one["train"]["names"]) for one in (old, new))
+    new = summary(train)
+    if old["train"]["digest"] == new["digest"]:
+        return old
+    then, now = set(old["train"]["names"]), set(train.identity_names)
     changes = [
         f"{len(names)} identities {what} ({_some(sorted(names))})"
         for what, names in (("gone", then - now), ("new", now - then))
         if names
     ] or ["files or labels have changed"]
-    counts = (f"{one['train']['images']} images of {one['train']['identities']} identities" for one in (old, new))
+    counts = (f"{one['images']} images of {one['identities']} identities" for one in (old["train"], new))
     raise UserError(
         f"{workdir}: the training images are not those that the run began with: {' then, '.join(counts)} now; "
         f"{', '.join(changes)}. Give the data back as it was, or start in a new --workdir"
@@ -127,17 +135,19 @@ def keep(workdir: pathlib.Path, new: Record) -> None:
     write_whole(workdir / FILE, json.dumps(new, indent=1) + "\n")
 
 
-def seen(trained: Record, image_set: ImageSet, *, data: Mapping[str, Any]) -> list[str]:
+def seen(trained: Record | None, image_set: ImageSet, *, data: Mapping[str, Any]) -> list[str]:
     """The test identities that a run was trained on, ascending.
 
     Those are the ones half of whose images, byte by byte, were trained on, and those of the same name in the same
     source. A single image may lie in a data set twice.
 
     Args:
-      trained: the record of the run.
+      trained: the record of the run; None if there is none.
       image_set: the test images.
       data: the fields of `config.data` that they come from.
     """
+    if trained is None:
+        return []
     known = np.isin(_digests(image_set), trained["image_digests"])
     counts = np.bincount(image_set.identities, minlength=image_set.num_identities)
     shares = np.bincount(image_set.identities, known, image_set.num_identities) / counts
@@ -183,7 +193,7 @@ def _source(data: Mapping[str, Any]) -> list[str]:
 
 
 def _origin(weights: str) -> Record:
-    if weights == "none" or os.path.isdir(weights):
+    if weights == "none":
         return {"from": weights}
     with weight_files.resolve(weights).open("rb") as file:
         return {"from": weights, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}

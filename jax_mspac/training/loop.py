@@ -67,8 +67,6 @@ def _train(experiment: Experiment) -> dict[str, Any]:
     embed = experiment.embed(method)
     test = experiment.evaluator()
     monitor = _monitor(experiment, test) if config.eval.every else None
-    origin = provenance.record(train_set, test.image_set, data=config.data, weights=config.model.pretrained)
-    trained_identities(experiment, test.image_set, origin)
     loop = _loop(experiment, method, train_set) if isinstance(method, Trained) else None
     print(
         f"{len(train_set)} training images of {train_set.num_identities} identities, "
@@ -87,13 +85,16 @@ def _train(experiment: Experiment) -> dict[str, Any]:
     with Checkpoints(workdir / FOLDER, keep=config.checkpoint.keep) as checkpoints:
         missed: dict[str, float] = {}
         if checkpoints.steps:
-            provenance.check_same_images(workdir, origin)
+            trained_identities(experiment, test.image_set, provenance.resumed(workdir, train_set))
             like = jax.eval_shape(method.init, jax.random.key(0))
             state = checkpoints.restore_latest(like)
             print(f"resuming from the checkpoint of step {state.step}", flush=True)
             if loop and monitor and not checkpoints.evaluated(int(state.step)):
                 missed = scores(state, monitor, embed)
         else:
+            weights = config.model.pretrained
+            origin = provenance.record(train_set, test.image_set, data=config.data, weights=weights)
+            trained_identities(experiment, test.image_set, origin)
             if distributed.is_main():
                 provenance.keep(workdir, origin)
             state = initial_state(config, method)

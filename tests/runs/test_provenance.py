@@ -71,6 +71,25 @@ def test_those_that_the_weights_were_trained_on_count(tmp_path):
     assert provenance.seen(record, images_of({"x": "1", "y": "3", "n": "4"}), data=data) == ["x", "y"]
 
 
+def test_doubt_about_the_weights_is_doubt_about_the_run(tmp_path):
+    data = {"name": "folder", "source": "", "train_splits": ("train",)}
+    known, unknown = tmp_path / "known", tmp_path / "unknown"
+    for folder in (known, unknown):
+        folder.mkdir()
+    (tmp_path / "w.npz").write_bytes(b"weights")
+    provenance.keep(known, record_of({"a": "12"}))
+    provenance.keep(unknown, provenance.imported(tmp_path / "w.npz"))
+    images = images_of({"b": "3"})
+    for folder, why in ((known, ""), (unknown, "converted from"), (tmp_path, "is missing")):
+        record = provenance.record(images, images, data=data, weights=str(folder))
+        assert why in provenance.unknown(record) and bool(why) == bool(provenance.unknown(record))
+        # And of a run that starts from that one.
+        (tmp_path / "next").mkdir(exist_ok=True)
+        provenance.keep(tmp_path / "next", record)
+        following = provenance.record(images, images, data=data, weights=str(tmp_path / "next"))
+        assert provenance.unknown(following) == provenance.unknown(record)
+
+
 def test_a_digest_tells_contents_paths_names_and_labels_apart():
     base = images_of({"a": "12", "b": "34"})
     others = [
@@ -174,6 +193,17 @@ def test_a_run_resumes_on_its_own_images_alone(trained, tmp_path):
         shutil.copytree(tree / modality / name, tree / modality / "person 99")
     with pytest.raises(UserError, match=r"not those that the run began with: .* Give the data back as it was"):
         loop.train(moved, workdir)
+
+
+def test_a_run_resumes_without_the_weights_that_it_began_with(tmp_path):
+    small_runs.register()
+    folder = small_runs.draw(tmp_path)
+    np.savez(tmp_path / "w.npz", weight=np.ones(2))
+    config = small_runs.config_of(folder, **CHANGES, **{"model.pretrained": str(tmp_path / "w.npz")})
+    before = loop.train(config, folder / "run")
+    (tmp_path / "w.npz").unlink()
+    assert loop.train(config, folder / "run")["rows"] == before["rows"]
+    assert "sha256" in provenance.read(folder / "run")["weights"]
 
 
 def test_a_damaged_record_is_named(tmp_path):
