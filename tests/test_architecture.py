@@ -23,7 +23,7 @@ ROWS = (
     ("config",),
     ("runs",),
     ("training",),
-    ("reporting", "studies"),
+    ("reporting", "studies", "search"),
     ("main", "prepare", "reproduce", "report", "convert"),
 )
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
