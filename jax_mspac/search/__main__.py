@@ -1,16 +1,18 @@
-"""An index of embedded images: python -m jax_mspac.search add|query|list|info|remove --index DIR ...
+"""An index of embedded images: python -m jax_mspac.search add|query|list|info|remove|calibrate --index DIR ...
 
     add    --index DIR --model WORKDIR --images FOLDER --modality visible [--camera NAME] [--time TIME] [--metadata CSV]
     query  --index DIR --modality infrared IMAGE... [--camera NAME] [--since TIME] [--until TIME] [--sheet FILE.png]
     list   --index DIR [--camera NAME] [--since TIME] [--until TIME]
     info   --index DIR
     remove --index DIR [PATH...] [--camera NAME] [--since TIME] [--until TIME]
+    calibrate --index DIR [--false_match_rate 0.001] [--labels CSV] [--curve FILE.png]
 
 Several images of a query are of one person. A second add embeds only what is new. See docs/search.md.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from absl import app, flags
@@ -32,6 +34,7 @@ ACTIONS = {
     "list": {"of", *_FILTER},
     "info": set(),
     "remove": _FILTER,
+    "calibrate": {"false_match_rate", "labels", "curve", "source", "data_dir", *_MODEL},
 }
 _SHOWN = 10
 
@@ -68,6 +71,15 @@ def define_flags(values: flags.FlagValues) -> None:
         "Of query: a picture of the query and its hits, a .png or .jpg file to write.",
         flag_values=values,
     )
+    flags.DEFINE_float(
+        "false_match_rate", 0.001, "Of calibrate: pairs of two people that may match.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "labels", None, "Of calibrate: a CSV file, path and identity, instead of the run's.", flag_values=values
+    )
+    flags.DEFINE_string("curve", None, "Of calibrate: a picture of the error rates to write.", flag_values=values)
+    flags.DEFINE_string("source", None, "Of calibrate: the run's images, where they have moved.", flag_values=values)
+    flags.DEFINE_string("data_dir", None, "Of calibrate: the prepared sets, likewise.", flag_values=values)
 
 
 def main(argv: list[str]) -> None:
@@ -89,7 +101,7 @@ def run(argv: list[str], values: flags.FlagValues) -> None:
     every = set().union(*ACTIONS.values())
     if strange := sorted(flag for flag in every - ACTIONS[action] if values[flag].present):
         raise app.UsageError(f"--{strange[0]} is no flag of {action}")
-    if named and action in ("list", "info"):
+    if named and action in ("list", "info", "calibrate"):
         raise app.UsageError(f"unexpected arguments {named}")
     command.quiet_libraries()
     with command.command(), disk.explained({values.index: "--index"}):
@@ -147,8 +159,7 @@ def _query(index: "Index", named: list[str], values: flags.FlagValues) -> None:
         raise UserError("which image? Name one, or several of one person")
     if values.modality is None:
         raise UserError("--modality is required: is the query visible or infrared?")
-    if values.sheet and not values.sheet.lower().endswith((".png", ".jpg", ".jpeg")):
-        raise UserError(f"--sheet is {values.sheet}; expected a .png or .jpg file")
+    _check_picture("sheet", values.sheet)
     images = [pathlib.Path(path).expanduser() for path in named]
     hits = index.query(
         images,
@@ -165,11 +176,9 @@ def _query(index: "Index", named: list[str], values: flags.FlagValues) -> None:
 
         from jax_mspac.search import contact_sheet
 
-        path = pathlib.Path(values.sheet).expanduser()
-        sheet = contact_sheet.draw([Image.fromarray(read_rgb(image)) for image in images], hits)
-        with disk.explained({path.parent: "--sheet"}):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            sheet.save(path)
+        pictures = [Image.fromarray(read_rgb(image)) for image in images]
+        with _picture_file("sheet", values.sheet) as path:
+            contact_sheet.draw(pictures, hits).save(path)
     if values.json:
         print(texts.as_json({"verdict": texts.verdict(hits), "hits": hits}))
     else:
@@ -203,6 +212,39 @@ def _remove(index: "Index", named: list[str], values: flags.FlagValues) -> None:
         print(f"{removed:,} entries removed, {len(index):,} left; the image files stay")
 
 
+def _calibrate(index: "Index", named: list[str], values: flags.FlagValues) -> None:
+    from jax_mspac.search import texts
+
+    _check_picture("curve", values.curve)
+    locations = {"source": values.source, "data_dir": values.data_dir}
+    found = index.calibrate(
+        values.false_match_rate,
+        labels=values.labels,
+        model=_model(index, values),
+        locations={name: value for name, value in locations.items() if value is not None},
+    )
+    if values.curve:
+        from jax_mspac.search import curve_picture
+
+        with _picture_file("curve", values.curve) as path:
+            curve_picture.draw(found).save(path)
+    print(texts.as_json(found) if values.json else texts.thresholds_text(found, entries=len(index)))
+
+
+def _check_picture(flag: str, name: str | None) -> None:
+    if name and not name.lower().endswith((".png", ".jpg", ".jpeg")):
+        raise UserError(f"--{flag} is {name}; expected a .png or .jpg file")
+
+
+@contextlib.contextmanager
+def _picture_file(flag: str, name: str) -> Iterator[pathlib.Path]:
+    """The path of a picture to write, in a folder that is there."""
+    path = pathlib.Path(name).expanduser()
+    with disk.explained({path.parent: f"--{flag}"}):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+
+
 def _model(index: "Index", values: flags.FlagValues) -> "Model":
     """The model of --model, or the one of the index."""
     from jax_mspac.runs import config_file, inference
@@ -225,6 +267,7 @@ _RUN: dict[str, Callable[["Index", list[str], Any], None]] = {
     "list": _list,
     "info": _info,
     "remove": _remove,
+    "calibrate": _calibrate,
 }
 
 

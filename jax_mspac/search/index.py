@@ -1,6 +1,5 @@
 """An index of embedded images: `jax_mspac.Index`."""
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
@@ -10,12 +9,9 @@ import numpy as np
 
 from jax_mspac.data.images import parsed_range
 from jax_mspac.errors import UserError
-from jax_mspac.metrics.distances import unit
-from jax_mspac.metrics.search import search
-from jax_mspac.protocols.base import direction
 from jax_mspac.runs import inference
 from jax_mspac.runs.inference import AnImage, Model
-from jax_mspac.search import adding, model_identity, sources
+from jax_mspac.search import adding, calibration, model_identity, ranking, sources
 from jax_mspac.search.adding import Added, Read
 from jax_mspac.search.entries import Entry, Filter, Hit, check_modality, seconds
 from jax_mspac.search.store import Store
@@ -170,31 +166,44 @@ class Index:
 
     def nearest(self, feature: np.ndarray, modality: str, wanted: Filter | None = None, *, top: int = 20) -> list[Hit]:
         """As `query`, of a feature, float [1, D] or [D], of any length, by the index's model."""
-        if top < 1:
-            raise UserError(f"top is {top}; expected 1 or more")
-        feature = unit(np.atleast_2d(feature))
         with self._store.reading():
             self._identity()
-            positions = self._store.positions(wanted or Filter())
-            if not positions.size:
-                return []
-            features = self._store.features()
-            if feature.shape != (1, features.shape[1]):
-                raise UserError(
-                    f"a feature is {list(feature.shape)}; the index holds features of {features.shape[1]} numbers"
-                )
-            whole = positions[-1] + 1 == positions.size  # a slice of the file needs no copy
-            gallery = features[: positions.size] if whole else _Rows(features, positions)
-            similarities, found = search(feature, gallery, k=min(top, positions.size))
-            entries = self._store.entries(positions[found[0]])
-            thresholds = self._store.fact("thresholds") or {}
-        hits = []
-        for rank, (similarity, entry) in enumerate(zip(similarities[0].tolist(), entries, strict=True), 1):
-            calibrated = thresholds.get(direction(modality, entry.modality))
-            match = None if calibrated is None else similarity >= calibrated["threshold"]
-            fields = {field.name: getattr(entry, field.name) for field in dataclasses.fields(entry)}
-            hits.append(Hit(**fields, rank=rank, similarity=similarity, match=match))
-        return hits
+            return ranking.nearest(self._store, np.asarray(feature), modality, wanted or Filter(), top=top)
+
+    def calibrate(
+        self,
+        false_match_rate: float = 0.001,
+        *,
+        labels: str | os.PathLike | None = None,
+        model: AModel | None = None,
+        locations: dict[str, str] | None = None,
+    ) -> dict[str, calibration.Threshold]:
+        """Finds and keeps the similarities from which on hits are matches; see `calibration.thresholds`.
+
+        Args:
+          false_match_rate: how many of the pairs of two people may match.
+          labels: a CSV file with the columns "path" and "identity" of entries of the index; default: the validation
+            identities of the model's run. Neither may be people that the model was trained on or is tested on.
+          model: see `add`.
+          locations: where the run's data has moved: see `calibration.of_validation`.
+
+        Returns:
+          By the direction of a search, such as "infrared->visible".
+
+        Raises:
+          UserError: there are no such identities, they were trained on, or they are too few for the rate.
+        """
+        network, _ = self._model(model)
+        if labels is None:
+            labeled = calibration.of_validation(network, locations)
+        else:
+            with self._store.reading():
+                labeled = calibration.of_entries(self._store, labels, network)
+        found = calibration.thresholds(labeled, false_match_rate)
+        with self._store.writing():
+            self._identity()
+            self._store.set_fact("thresholds", calibration.as_facts(found))
+        return found
 
     def remove(
         self,
@@ -296,17 +305,3 @@ class Index:
         if not found:
             raise UserError(f"{path}: the index has no such image, nor one below it; list shows what it has")
         return found
-
-
-class _Rows:
-    """Some rows of features, copied block by block as they are asked for."""
-
-    def __init__(self, features: np.ndarray, positions: np.ndarray):
-        self._features, self._positions = features, positions
-        self.shape, self.ndim = (len(positions), features.shape[1]), 2
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, block: slice) -> np.ndarray:
-        return self._features[self._positions[block]]

@@ -5,11 +5,15 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from jax_mspac.runs.logging import duration
 from jax_mspac.search.entries import Entry, Hit, time_text
+
+if TYPE_CHECKING:
+    from jax_mspac.metrics.verification import Rate
+    from jax_mspac.search.calibration import Threshold
 
 # Between two lines of progress where nobody watches a terminal.
 _QUIET_SECONDS = 10.0
@@ -74,6 +78,32 @@ def info_text(info: dict[str, Any]) -> str:
     head = "\n".join(f"{name.ljust(width)}  {plain(value)}" for name, value in lines)
     rows = [(row["modality"], row["camera"] or "-", str(row["entries"])) for row in info["cameras"]]
     return f"{head}\n\n{table(('modality', 'camera', 'entries'), rows)}" if rows else head
+
+
+def thresholds_text(found: Mapping[str, "Threshold"], *, entries: int) -> str:
+    """Thresholds, and what they mean in an index of so many entries."""
+
+    def percent(rate: "Rate") -> str:
+        return f"{100 * rate.rate:.3g} ({100 * rate.low:.3g} to {100 * rate.high:.3g})"
+
+    names = ("search", "threshold", "FMR, %", "FNMR, %", "genuine pairs", "impostor pairs", "people")
+    rows = [
+        (
+            of,
+            f"{one.threshold:.4f}",
+            percent(one.fmr),
+            percent(one.fnmr),
+            *map(str, (one.genuine, one.impostor)),
+            str(one.identities),
+        )
+        for of, one in found.items()
+    ]
+    one = next(iter(found.values()))
+    return (
+        f"{table(names, rows)}\n\n"
+        f"From {plain(one.origin)}; in brackets {100 * one.confidence:.0f} % intervals over people. The rates are of "
+        f"pairs: among {entries:,} entries of other people some {one.wished * entries:.3g} match by chance."
+    )
 
 
 def as_json(value: Any) -> str:
