@@ -95,6 +95,21 @@ def test_what_cannot_be_done_is_one_line(search, run, shots, tmp_path):
         assert message in search(*arguments, fails=True), arguments
 
 
+def test_calibrate_prints_thresholds_and_queries_say_match(search, run, shots, tmp_path):
+    search("add", "--model", run, "--images", *shots, "--modality", "visible")
+    told = search("calibrate", "--false_match_rate", "0.05", "--curve", tmp_path / "new" / "curve.png")
+    assert "visible->infrared" in told and "among 9 entries of other people some 0.45 match by chance" in told
+    assert Image.open(tmp_path / "new" / "curve.png").width > 400
+    assert "threshold infrared->visible" in search("info")
+    found = json.loads(search("query", shots[0], "--modality", "infrared", "--json"))
+    threshold = json.loads(search("info", "--json"))["thresholds"]["infrared->visible"]["threshold"]
+    matches = [hit["similarity"] >= threshold for hit in found["hits"]]
+    assert [hit["match"] for hit in found["hits"]] == matches
+    assert found["verdict"] == (f"{sum(matches)} of 9 reach the threshold" if any(matches) else "no match")
+    assert "a false-match rate is 2.0; expected" in search("calibrate", "--false_match_rate", "2", fails=True)
+    assert "--curve is a.pdf; expected a .png" in search("calibrate", "--curve", "a.pdf", fails=True)
+
+
 def test_the_process_ends_with_a_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "jax_mspac.search", "info", "--index", tmp_path / "none"],
