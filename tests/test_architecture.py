@@ -23,7 +23,7 @@ ROWS = (
     ("config",),
     ("runs",),
     ("training",),
-    ("reporting", "studies"),
+    ("reporting", "studies", "search"),
     ("main", "prepare", "reproduce", "report", "convert"),
 )
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
@@ -106,7 +106,7 @@ def test_training_waits_for_no_library_that_it_does_not_use():
 
 
 def test_help_loads_neither_jax_nor_tensorflow():
-    for door in ("main", "prepare", "reproduce", "report", "convert", "config"):
+    for door in ("main", "prepare", "reproduce", "report", "convert", "config", "search.__main__"):
         assert not {"jax", "tensorflow"} & imported_by(f"import jax_mspac.{door}"), door
 
 

@@ -28,6 +28,7 @@ class Model:
 
     Attributes:
       config: of the training run.
+      workdir: its folder.
       step: of the checkpoint.
       variables: parameters and BatchNorm statistics.
       provenance: whom it was trained on, see `runs.provenance.record`; None where the run has no such record.
@@ -35,6 +36,7 @@ class Model:
 
     def __init__(self, experiment: Experiment, step: int, variables: Any):
         self.config = experiment.config
+        self.workdir = experiment.workdir
         self.step = step
         self.variables = parallel.replicate(variables)
         self.provenance = provenance.read(experiment.workdir)

@@ -177,9 +177,14 @@ def check_unseen(names: Sequence[str], image_set: ImageSet, *, trained_in: str |
         )
 
 
+def shortened(sha256: str) -> str:
+    """What of the SHA-256 of an encoded image, in hexadecimal, stands in `image_digests`."""
+    return sha256[:16]
+
+
 def digest_of(image: bytes) -> str:
     """What stands for an encoded image in `image_digests`."""
-    return hashlib.sha256(image).hexdigest()[:16]
+    return shortened(hashlib.sha256(image).hexdigest())
 
 
 def _digests(image_set: ImageSet) -> list[str]:
