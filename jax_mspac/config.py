@@ -32,7 +32,8 @@ class RunSettings:
     recipe: str = setting("own", settings.one_of(("own", "config")), "of the method, or as set here (config)")
     seed: int = setting(0, within(0, 2**32 - 1))
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class DataSettings:
     train_splits: tuple[str, ...] = setting(("train",), _SPLITS, "train,val trains on the validation split too")
     skip_bad_images: bool = setting(False, None, "leave out, and count, images that cannot be read, or refuse the set")
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,8 @@ class TrainSettings:
     decoded_gb: float = setting(5.0, NOT_NEGATIVE, "of training images to keep decoded in memory; 0: none")
     compilation_cache: bool = setting(True, None, "keep compiled programs in a folder of this user")
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,8 @@ class CheckpointSettings:
     every: int = setting(100, at_least(1), "steps")
     keep: int = setting(2, at_least(1), "latest checkpoints kept, besides the best one")
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 class Config(ConfigDict):

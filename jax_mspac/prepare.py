@@ -7,7 +7,7 @@ is --config.data.rgb=color of the training.
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import app, flags
@@ -18,7 +18,12 @@ from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import command, disk
 
-_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 
 def define_flags() -> None:

@@ -38,8 +38,8 @@ class ImageSet:
 
     def select(self, index: np.ndarray) -> "ImageSet":
         """The images that a boolean mask [N] or an index array [M] picks; ranks of identities stay as they are."""
-        columns = (self.images, self.identities, self.cameras, self.modalities, self.paths)
-        return ImageSet(*(column[index] for column in columns), self.identity_names)
+        columns = ("images", "identities", "cameras", "modalities", "paths")
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in columns})
 
 
 def from_examples(examples: Iterable[Mapping[str, Any]]) -> ImageSet:

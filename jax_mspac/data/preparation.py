@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,7 +14,7 @@ from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 
-Builder = tfds.core.DatasetBuilder
+Builder: TypeAlias = tfds.core.DatasetBuilder
 
 _BATCH = 256  # examples per read: far fewer calls than one by one
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation import baselines
-from jax_mspac.methods.base import Method, Trained
+from jax_mspac.methods.base import Fitted, Method, Trained
 from jax_mspac.metrics.distances import Distances, cosine_distances
 from jax_mspac.metrics.reranking import POSTPROCESSING, reranked_distances
 from jax_mspac.metrics.retrieval import evaluate_protocol
@@ -42,7 +42,8 @@ class EvaluationSettings:
     allow_trained_identities: bool = setting(False, None, "score people that were trained on, and mark every row")
     baselines: bool = setting(False, None, "report chance, raw pixels and HOG beside the model")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(eq=False)
@@ -166,7 +167,7 @@ def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = Fal
 
     With `normalized` it is its `embed_normalized`, of float32 images.
     """
-    of_images = method.embed_normalized if normalized else method.embed
+    of_images = getattr(method, "embed_normalized" if normalized else "embed")
 
     def embed(variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         features = of_images(variables, images, modality)
@@ -178,7 +179,7 @@ def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = Fal
     return compiled(embed, of=method)
 
 
-def compiled(embed: Callable[..., Any], *, of: Method) -> Embed:
+def compiled(embed: Callable[..., Any], *, of: Method | Fitted) -> Embed:
     """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]} of one like it.
 
     It runs on all devices of this process, compiled once per modality. A method (`of`) without anything to train

@@ -43,8 +43,8 @@ class Examples:
 
     def sides(self, feature: str) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """Visible features and labels, then infrared ones, of all devices."""
-        (features, labels), n = self.own(feature), self.num_visible
-        return tuple(map(self.gather, (features[:n], labels[:n], features[n:], labels[n:])))
+        (features, labels), n, gather = self.own(feature), self.num_visible, self.gather
+        return gather(features[:n]), gather(labels[:n]), gather(features[n:]), gather(labels[n:])
 
     def mean_of_parts(self, feature: str, loss: Callable[..., jax.Array]) -> jax.Array:
         """The mean over the parts of a loss of `sides`, of each part's features [., D] alone."""
@@ -65,7 +65,8 @@ class Loss:
     weight: float = setting(0.0, NOT_NEGATIVE, "0: this loss is not used")
     feature: str = setting("before_neck", one_of(FEATURES), "which feature it sees")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
     def init(self, key: jax.Array, *, dim: int, num_identities: int) -> PyTree:
         """Its parameters, or {}: `dim` is of the features [n, dim] of `Examples.own`."""

@@ -38,7 +38,8 @@ class Identity:
     classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
     classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
     def __call__(self, examples: Examples) -> jax.Array:
         logits = examples.logits

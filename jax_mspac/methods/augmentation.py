@@ -48,7 +48,8 @@ class Augmentation:
     random_gray: float = setting(0.0, PROBABILITY, "visible images only; no effect after a channel exchange")
     channel_augmentation: bool = setting(False, None, "show each visible image twice, then with channel exchange")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def sample_keys(seed: int | jax.Array, step: int | jax.Array, slots: jax.Array) -> jax.Array:

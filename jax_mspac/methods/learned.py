@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,8 @@ class NetworkSettings:
     unit_parts: bool = setting(False, None, "match stripes that are each of unit length")
     pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class Learned:
     steps: int
     seed: int
     unit_parts: bool = False
-    features = FEATURES
+    features: ClassVar[tuple[str, ...]] = FEATURES
 
     @property
     def heads(self) -> Heads:
@@ -147,9 +148,11 @@ class Learned:
             networks["embedder"], images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
         )
         heads = networks["heads"]
+        # By its types `apply` might give a pair, as it does with `mutable`.
+        logits: Any = self.heads.apply(heads, features[self.identity.identity_feature])
         examples = Examples(
             features=features,
-            logits=self.heads.apply(heads, features[self.identity.identity_feature]),
+            logits=logits,
             labels=labels,
             num_visible=len(images.get(VISIBLE, ())),
             gather=parallel.gather,

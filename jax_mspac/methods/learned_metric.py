@@ -25,8 +25,8 @@ class LearnedMetric(learned.Learned):
       metric: what is fitted afterwards.
     """
 
-    metric: metric.Metric
     features = (*learned.Learned.features, metric.FEATURE)
+    metric: metric.Metric
 
     def init(self, key: jax.Array) -> State:
         state = super().init(key)

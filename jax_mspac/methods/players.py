@@ -66,7 +66,8 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
     """
     networks = {**state.training["networks"], **state.variables}
     key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
-    optimizers, metrics, norms = {}, {}, {}
+    metrics: Metrics = {}
+    optimizers, norms = {}, {}
     for number, (name, player) in enumerate(players.items()):
         key_of_player = jax.random.fold_in(key, number)
         operands = networks, state.training["optimizers"][name]

@@ -27,7 +27,7 @@ def results(run: Run, other: Run | None) -> Section:
     for which, of in (("", run), ("Second run: ", other)):
         if of is not None and JSON_FILE in of.records.problems:
             blocks.append(Text(which + of.records.problems[JSON_FILE], "missing"))
-        elif of is not None and (step := of.records.results.get("step")) != of.step:
+        elif of is not None and (found := of.records.results) and (step := found.get("step")) != of.step:
             told = f"the tables are of step {step}, as {JSON_FILE} says; the pictures are of step {of.step}."
             blocks.append(Text(which + told, "missing"))
     if run.records.results is None:
@@ -169,14 +169,14 @@ def attention(run: Run, other: Run | None) -> Section:
     told = f"Identities, two images each: {', '.join(names)}."
     blocks: list[Block] = [Text(text), Picture("attention", style.png(drawing, dpi=110), alt, told)]
     if this.channel:
-        drawing = style.png(heatmaps.channel_figure(this, modalities))
+        gates_drawing = style.png(heatmaps.channel_figure(this, modalities))
         alt = "Channel gates of each level, stripe by stripe, for visible and for infrared images."
         told = (
             "Channel gates say what passes: the mean over the images above, stripe by stripe from the top of the "
             "image, visible above infrared. Where the two rows of a stripe differ, the model uses other channels for "
             "the other modality."
         )
-        blocks.append(Picture("channel-gates", drawing, alt, told))
+        blocks.append(Picture("channel-gates", gates_drawing, alt, told))
     return Section("attention", "Attention", tuple(blocks))
 
 

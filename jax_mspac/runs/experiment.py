@@ -60,6 +60,17 @@ class Experiment:
         return cls(config, workdir)
 
     @property
+    def folder(self) -> pathlib.Path:
+        """The folder of the run.
+
+        Raises:
+          ValueError: there is none.
+        """
+        if self.workdir is None:
+            raise ValueError("an experiment without a folder has no files: open that of a run")
+        return self.workdir
+
+    @property
     def data_set(self) -> registry.DataSet:
         return registry.named(self.config.data.name)
 
@@ -135,7 +146,7 @@ class Experiment:
           UserError: there is no such checkpoint, it is damaged, or it is of another model.
         """
         like = jax.eval_shape(self.method().init, jax.random.key(0)).variables
-        with Checkpoints(self.workdir / FOLDER, read_only=True) as checkpoints:
+        with Checkpoints(self.folder / FOLDER, read_only=True) as checkpoints:
             return checkpoints.find_variables(which, like)
 
     def evaluation_record(self) -> dict[str, Any]:

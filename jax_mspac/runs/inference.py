@@ -39,7 +39,7 @@ class Model:
         self.workdir = experiment.workdir
         self.step = step
         self.variables = parallel.replicate(variables)
-        self.provenance = provenance.read(experiment.workdir)
+        self.provenance = provenance.read(experiment.folder)
         self._experiment = experiment
         self._embed = experiment.embed()
         self._range = parsed_range(self.config.data.get("range_16_bit", ""))
@@ -67,13 +67,14 @@ class Model:
         Raises:
           UserError: an image cannot be read or has no pixels, or the modality, the feature or the batch is none.
         """
-        one = isinstance(images, str | pathlib.Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
-        images = [images] if one else list(images)
+        given: Any = images
+        one = isinstance(given, str | pathlib.Path | Image.Image) or getattr(given, "ndim", 0) in (2, 3)
+        listed = [given] if one else list(given)
 
         def prepared(some: list[AnImage]) -> np.ndarray:
             return np.stack([self._prepare(image) for image in some])
 
-        return self._features(self._embed, images, prepared, modality, feature, batch)
+        return self._features(self._embed, listed, prepared, modality, feature, batch)
 
     def embed_normalized(
         self, images: np.ndarray, modality: str, *, feature: str | None = None, batch: int = 64
@@ -108,7 +109,7 @@ class Model:
     def _features(
         self,
         embed: Embed,
-        images: Sequence[Any],
+        images: Sequence[Any] | np.ndarray,
         prepared: Callable[[Any], np.ndarray],
         modality: str,
         feature: str | None,

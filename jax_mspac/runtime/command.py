@@ -1,6 +1,7 @@
 """What every command does around its work: quiet libraries, errors and signals as a line, a compilation cache."""
 
 import contextlib
+import io
 import logging as standard_logging
 import os
 import pathlib
@@ -34,7 +35,8 @@ def run(main: Callable[[list[str]], None], **options: Any) -> None:
     """`absl.app.run` for a program that ends even where a failed disk keeps threads of libraries waiting."""
     for stream in (sys.stdout, sys.stderr):
         # What a locale without UTF-8 cannot show, such as the sign of a deviation, must not end a run.
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app.run(main, **options)
     except SystemExit as end:

@@ -5,7 +5,7 @@ gradients and metrics are averaged over `AXIS`, and losses that compare examples
 gives the gradient of the whole batch, because the transpose of the gather adds up what every device's loss contributes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -89,7 +89,8 @@ def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
     memory of that thread is not kept (see `memory`): such a step would have to find all of its pages again.
     """
     placed = jax.device_put(tree, sharding)
-    on_cpu = all(device.platform == "cpu" for device in sharding.device_set)
+    devices: Iterable[Any] = sharding.device_set  # JAX types it as a set of something that is no type
+    on_cpu = all(device.platform == "cpu" for device in devices)
     return jax.block_until_ready(placed) if on_cpu else placed
 
 

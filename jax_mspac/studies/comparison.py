@@ -46,6 +46,6 @@ TABLE = Table(
     name="comparison",
     title="How do the systems compare on the same data and budget?",
     scores=("rank1", "rank10", "rank20", "mAP"),
-    rows=tuple(Row(name, {"method": name}, _PRINTED.get(system, {})) for name, system in _SYSTEMS.items()),
+    rows=tuple(Row(name, {"method": name}, _PRINTED.get(system or "", {})) for name, system in _SYSTEMS.items()),
     appendix=_all_printed(),
 )

@@ -61,7 +61,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def _train(experiment: Experiment) -> dict[str, Any]:
-    config, workdir = experiment.config, experiment.workdir
+    config, workdir = experiment.config, experiment.folder
     train_set = experiment.images(*config.data.train_splits)
     method = experiment.method(train_set.num_identities)
     embed = experiment.embed(method)
@@ -235,7 +235,7 @@ class _Loop:
                     scalars, waiting = fetched(*waiting), None
                     scalars["images_per_second"] = line.show(step, scalars)
                     measured: dict[str, float] | None = {}
-                    if evaluates:
+                    if monitor and evaluates:
                         line.close()
                         try:
                             with preemption.immediate():
@@ -267,7 +267,7 @@ def scores(state: State, monitor: Evaluator, embed: Embed) -> dict[str, float]:
 
 def _rank(scores: Mapping[str, float] | None, monitor: Evaluator | None) -> float | None:
     """What ranks a checkpoint. Test identities never choose one."""
-    return scores[f"{monitor.split}/mAP"] if scores and monitor.split != "test" else None
+    return scores[f"{monitor.split}/mAP"] if scores and monitor and monitor.split != "test" else None
 
 
 def _monitor(experiment: Experiment, test: Evaluator) -> Evaluator:

@@ -60,7 +60,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     done = {name: outcome for name, part in parts.items() if (outcome := finished(part, workdir / name))}
     if done:
         print(f"finished already: {', '.join(done)}", flush=True)
-    waiting, seconds = [name for name in parts if name not in done], []
+    waiting = [name for name in parts if name not in done]
+    seconds: list[float] = []
     for position, name in enumerate(waiting):
         if done and distributed.is_main():
             results.write(average(done, parts), workdir)
