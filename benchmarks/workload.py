@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 
 # Of SYSU-MM01's training set.
 NUM_IDENTITIES = 395

@@ -9,12 +9,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac.data import listing
+from jax_mspac.data.batches import training_batches
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.input import training_batches
 from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed, Evaluator
@@ -28,6 +27,7 @@ from jax_mspac.runs.evaluate import measure_baselines, report, trained_identitie
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runs.logging import MetricsLog, ProgressLine
 from jax_mspac.runtime import distributed, memory, parallel, preemption
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector
 from jax_mspac.training.fitting import fitted
 from jax_mspac.training.nonfinite import Watch, guarded
