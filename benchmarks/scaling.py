@@ -21,7 +21,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 from benchmarks import hlo, prediction, reporting  # noqa: E402
@@ -30,6 +29,7 @@ from jax_mspac import methods  # noqa: E402
 from jax_mspac.methods.learned import Learned  # noqa: E402
 from jax_mspac.modalities import MODALITIES, VISIBLE  # noqa: E402
 from jax_mspac.runtime import parallel  # noqa: E402
+from jax_mspac.runtime.fields import ConfigDict
 
 REGIMES = ("weak", "strong")
 FLOAT = 4  # bytes

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection
 
-from ml_collections import ConfigDict
-
 from jax_mspac.errors import UserError
 from jax_mspac.methods import (
     agw,
@@ -21,6 +19,7 @@ from jax_mspac.methods import (
     zero_padding,
 )
 from jax_mspac.methods.base import Method, System
+from jax_mspac.runtime.fields import ConfigDict
 
 METHODS: dict[str, System] = {
     **handcrafted.SYSTEMS,

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.losses import LOSSES, Examples, Identity, Loss, distances
 from jax_mspac.losses.base import FEATURES
@@ -21,6 +20,7 @@ from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 from jax_mspac.runtime import parallel
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector, Problem, at_least, check, setting
 
 PyTree = Any

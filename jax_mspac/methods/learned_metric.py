@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.methods import augmentation, learned, metric
 from jax_mspac.methods.base import State
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector
 
 PyTree = Any

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jax_mspac.data.image_set import digest_of
 from jax_mspac.data.images import parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed
@@ -139,7 +140,7 @@ class Model:
         if self.provenance is None or self.provenance["train"] is None:
             raise UserError(provenance.unknown(self.provenance))
         try:
-            digests = [provenance.digest_of(pathlib.Path(file).read_bytes()) for file in files]
+            digests = [digest_of(pathlib.Path(file).read_bytes()) for file in files]
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}") from None
         return np.isin(digests, self.provenance["image_digests"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_mspac.data.image_set import shortened
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import embed_images
 from jax_mspac.metrics.distances import unit
@@ -209,7 +210,7 @@ def of_entries(store: Store, labels: str | os.PathLike, model: Model) -> Labeled
 def check_untrained(digests: Sequence[str], model: Model, labels: str | os.PathLike) -> None:
     """Raises a UserError where a model was trained on some of the images of these SHA-256 digests."""
     trained = set(model.provenance["image_digests"]) if model.provenance else set()
-    known = sum(provenance.shortened(digest) in trained for digest in digests)
+    known = sum(shortened(digest) in trained for digest in digests)
     if known:
         raise UserError(
             f"{labels}: the model was trained on {known} of these {len(digests)} images, whose similarities are higher "

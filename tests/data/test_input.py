@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from jax_mspac.data import image_set
-from jax_mspac.data.input import _remembering, decoded, in_order, training_batches
+from jax_mspac.data.batches import in_order, training_batches
+from jax_mspac.data.input import _remembering, decoded
 from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.modalities import MODALITIES
 
