@@ -59,9 +59,7 @@ def build(config: ConfigDict, *, num_identities: int) -> LearnedMetric:
     made = Collector()
     fitted = made.of(metric.Metric, "metric", config.metric, seed=config.seed)
     made.raise_problems()
-    network = learned.build(config, num_identities=num_identities)
-    fields = {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
-    return LearnedMetric(**fields, metric=fitted)
+    return learned.build(config, num_identities=num_identities, kind=LearnedMetric, metric=fitted)
 
 
 def _with(state: State, projection: metric.Projection) -> State:

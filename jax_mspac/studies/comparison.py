@@ -17,6 +17,7 @@ _SYSTEMS = {
     "two_stream": "Two-stream",
     "zero_padding": "Zero-Padding",
     "bdtr": "BDTR",
+    "cmgan": "cmGAN",
     "ebdtr": "eBDTR",
     "hetero_center": None,
     "hetero_center_triplet": None,
