@@ -14,6 +14,7 @@ The identity loss is a mean over both modalities, where L_G has a sum: weight 2.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -41,7 +42,7 @@ class Game:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CmGan(learned.Learned):
-    """Two players: the discriminator, which moves first, and the embedder with its heads.
+    """Two players: the embedder with its heads, and after K of its moves the discriminator.
 
     The discriminator sees the feature that is classified.
     """
@@ -62,12 +63,12 @@ class CmGan(learned.Learned):
             ),
             every=self.game.every,
         )
-        return {"discriminator": discriminator, **super().players}
+        return {**super().players, "discriminator": discriminator}
 
-    def networks(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, PyTree]:
-        _, parts, dim = shape
+    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+        _, parts, dim = features[self.identity.identity_feature].shape
         discriminator = self.discriminator.init(jax.random.fold_in(key, 1), jnp.zeros((1, parts * dim)))
-        return {**super().networks(key, shape), "discriminator": discriminator}
+        return {**super().networks(key, features), "discriminator": discriminator}
 
     def tell_apart(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The discriminator's loss; the embedder's, which is computed in every step, tells its metrics."""

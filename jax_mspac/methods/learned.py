@@ -126,12 +126,12 @@ class Learned:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
         embedder = self.embedder.init(embedder_key, images, train=False)
-        features = jax.eval_shape(lambda v: self.embedder.apply(v, images, train=False), embedder)
-        return initial(self.players, {"embedder": embedder}, self.networks(heads_key, features["after_neck"].shape))
+        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), embedder)
+        return initial(self.players, {"embedder": embedder}, self.networks(heads_key, features))
 
-    def networks(self, key: jax.Array, shape: tuple[int, ...]) -> dict[str, PyTree]:
-        """What training needs beside the embedder, by name: variables of networks of features of a shape [N, P, D]."""
-        return {"heads": self.heads.init(key, jnp.zeros(shape))}
+    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+        """What training needs beside the embedder: network -> variables; `features` are the shapes of `embedded`."""
+        return {"heads": self.heads.init(key, jnp.zeros(features["after_neck"].shape))}
 
     def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
         names = BACKBONES[self.embedder.backbone].torch_names
@@ -153,9 +153,7 @@ class Learned:
     def examples(self, networks: Networks, view: Any, key: jax.Array) -> tuple[Examples, dict[str, PyTree]]:
         """What the losses see of a view, and the new statistics of the embedder by the name of the network."""
         images, labels = view
-        features, updated = self.embedder.apply(
-            networks["embedder"], images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-        )
+        features, statistics = self.embedded(networks["embedder"], images, train=True, rngs={"dropout": key})
         examples = Examples(
             features=features,
             logits=self.heads.apply(networks["heads"], features[self.identity.identity_feature]),
@@ -163,7 +161,14 @@ class Learned:
             num_visible=len(images.get(VISIBLE, ())),
             gather=parallel.gather,
         )
-        return examples, {"embedder": updated["batch_stats"]}
+        return examples, {"embedder": statistics}
+
+    def embedded(
+        self, variables: PyTree, images: Mapping[str, jax.Array], *, train: bool, **options: Any
+    ) -> tuple[dict[str, jax.Array], PyTree]:
+        """Features of normalized images by modality, [N, P, D] each, and the new "batch_stats"."""
+        features, updated = self.embedder.apply(variables, images, train=train, mutable=["batch_stats"], **options)
+        return features, updated["batch_stats"]
 
     def weighted(self, examples: Examples, heads: PyTree) -> tuple[jax.Array, Metrics]:
         """The weighted sum of the losses, and each without its weight; `heads` are parameters."""
@@ -177,7 +182,7 @@ class Learned:
         """The parameters after an optimizer's step, where those of GeM or of a loss have to keep to something."""
         heads = params["heads"]
         kept = {name: loss.constrain(heads[name]) for name, loss in self.losses.items() if name in heads}
-        return {"embedder": pooling.constrained(params["embedder"]), "heads": {**heads, **kept}}
+        return {**params, "embedder": pooling.constrained(params["embedder"]), "heads": {**heads, **kept}}
 
     def view(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         """Augmented images by modality, and the labels of the visible, then of the infrared ones.

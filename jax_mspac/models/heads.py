@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.layers import Linear
 
 
@@ -33,19 +34,40 @@ class Heads(nn.Module):
     def __call__(self, features: jax.Array) -> jax.Array:
         """Logits float32 [N, P, C] of features float32 [N, P, D].
 
-        The parameters are "classifier", [P, D, C], "classifier_bias", [P, C], "classifier_hidden_{i}" of part i, and
-        those of each loss under its name.
+        The parameters are "classifier", [P, D or `hidden`, C], "classifier_bias", [P, C], "classifier_hidden_{i}" of
+        part i, and those of each loss under its name.
         """
         _, parts, dim = features.shape
+        shape = (parts, self.hidden or dim, self.num_classes)
+        classifier = self.param("classifier", nn.initializers.normal(0.001), shape)
         for name, make in self.owned.items():
             self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
         features = features if self.slope == 1 else nn.leaky_relu(features, self.slope)
         if self.hidden:
             layers = [Linear(self.hidden, name=f"classifier_hidden_{i}") for i in range(parts)]
             features = jnp.stack([nn.relu(layer(features[:, i])) for i, layer in enumerate(layers)], axis=1)
-        shape = (parts, features.shape[-1], self.num_classes)
-        classifier = self.param("classifier", nn.initializers.normal(0.001), shape)
         logits = jnp.einsum("npd,pdc->npc", features, classifier)
         if self.use_bias:
             logits += self.param("classifier_bias", nn.initializers.zeros, (parts, self.num_classes))[None]
         return logits
+
+
+class SpecificHeads(nn.Module):
+    """A linear classifier of identities for each modality, and one of the modalities, for features of own layers.
+
+    Attributes:
+      num_classes: number of identities C.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array, num_visible: int) -> tuple[jax.Array, jax.Array]:
+        """Logits float32 [N, C] of identities and [N, 2] of modalities.
+
+        Of features float32 [N, D] the first `num_visible` are of visible images. The classifiers of identities are
+        named by the modality, that of modalities is "view".
+        """
+        sides = dict(zip(MODALITIES, jnp.split(features, [num_visible]), strict=True))
+        identities = [Linear(self.num_classes, name=modality)(x) for modality, x in sides.items()]
+        return jnp.concatenate(identities), Linear(len(MODALITIES), name="view")(features)

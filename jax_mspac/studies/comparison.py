@@ -19,6 +19,7 @@ _SYSTEMS = {
     "bdtr": "BDTR",
     "cmgan": "cmGAN",
     "ebdtr": "eBDTR",
+    "msr": "MSR",
     "hetero_center": None,
     "hetero_center_triplet": None,
     "agw": None,
