@@ -8,6 +8,7 @@ in the input come out as a non-finite loss, so that a diverged run is seen.
 
 from jax_mspac.losses.base import Examples, Loss
 from jax_mspac.losses.contrastive import Contrastive
+from jax_mspac.losses.cross_modality_triplet import CrossModalityTriplet
 from jax_mspac.losses.hetero_center import HeteroCenter
 from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
 from jax_mspac.losses.identity import Identity
@@ -25,6 +26,7 @@ LOSSES: dict[str, type[Loss]] = {
     "contrastive": Contrastive,
     "dual_constrained": DualConstrained,
     "center_constrained": CenterConstrained,
+    "cross_modality_triplet": CrossModalityTriplet,
 }
 
 __all__ = ["LOSSES", "Examples", "Identity", "Loss"]

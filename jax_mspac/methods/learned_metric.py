@@ -50,8 +50,10 @@ class LearnedMetric(learned.Learned):
         return {**features, metric.FEATURE: projected}
 
 
-def build(config: ConfigDict, *, num_identities: int) -> LearnedMetric:
-    """The network and the metric of a config.
+def build(
+    config: ConfigDict, *, num_identities: int, kind: type[LearnedMetric] = LearnedMetric, **more: Any
+) -> LearnedMetric:
+    """The network and the metric of a config, as a `kind` of `LearnedMetric` whose further fields are `more`.
 
     Raises:
       SettingsError: see `learned.build`.
@@ -59,9 +61,7 @@ def build(config: ConfigDict, *, num_identities: int) -> LearnedMetric:
     made = Collector()
     fitted = made.of(metric.Metric, "metric", config.metric, seed=config.seed)
     made.raise_problems()
-    network = learned.build(config, num_identities=num_identities)
-    fields = {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
-    return LearnedMetric(**fields, metric=fitted)
+    return learned.build(config, num_identities=num_identities, kind=kind, metric=fitted, **more)
 
 
 def _with(state: State, projection: metric.Projection) -> State:
