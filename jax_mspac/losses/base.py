@@ -23,6 +23,7 @@ class Examples:
       labels: int [n].
       num_visible: how many of the n are visible.
       gather: [n, ...] of this device -> [N, ...] of all devices, in their order.
+      global_part: whether the last part is of the whole map, and those before it are its stripes.
     """
 
     features: Mapping[str, jax.Array]
@@ -30,6 +31,7 @@ class Examples:
     labels: jax.Array
     num_visible: int
     gather: Callable[[jax.Array], jax.Array]
+    global_part: bool = False
 
     def own(self, feature: str) -> tuple[jax.Array, jax.Array]:
         """[n, P * D] and labels [n] of this device."""
@@ -47,10 +49,17 @@ class Examples:
         return gather(features[:n]), gather(labels[:n]), gather(features[n:]), gather(labels[n:])
 
     def mean_of_parts(self, feature: str, loss: Callable[..., jax.Array]) -> jax.Array:
-        """The mean over the parts of a loss of `sides`, of each part's features [., D] alone."""
+        """`over_parts` of a loss of `sides`, of each part's features [., D] alone."""
         features, n = self.features[feature], self.num_visible
         sides = (features[:n], self.labels[:n], features[n:], self.labels[n:])
-        return jnp.mean(jax.vmap(loss, in_axes=(1, None, 1, None))(*map(self.gather, sides)))
+        return self.over_parts(jax.vmap(loss, in_axes=(1, None, 1, None))(*map(self.gather, sides)))
+
+    def over_parts(self, losses: jax.Array) -> jax.Array:
+        """One loss of those of the parts, [P]: their mean; that of the whole map is added to the mean of the stripes'.
+
+        So do PCB with a global branch and RLE (github.com/stone96123/RLE).
+        """
+        return jnp.mean(losses[:-1]) + losses[-1] if self.global_part else jnp.mean(losses)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Identity loss: each training identity is a class."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jax_mspac.losses import distances
 from jax_mspac.losses.base import FEATURES, Examples
 from jax_mspac.settings import FRACTION, NOT_NEGATIVE, at_least, check, one_of, setting, within
 
-FORMS = ("global", "part")
+FORMS = ("global", "part", "both")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -26,12 +27,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The identity loss of a training step, which every learned system has: the mean over examples and parts.
+    """The identity loss of a training step, which every learned system has: that of `Examples.over_parts`.
 
     The fields of the classifier are those of `models.heads.Heads`.
     """
 
-    identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe")
+    identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe; both: of each kind")
     identity_feature: str = setting("after_neck", one_of(FEATURES), "what is classified")
     identity_weight: float = setting(1.0, NOT_NEGATIVE, "of this loss; the number of parts makes it their sum")
     label_smoothing: float = setting(0.0, FRACTION)
@@ -43,6 +44,5 @@ class Identity:
         check(self)
 
     def __call__(self, examples: Examples) -> jax.Array:
-        logits = examples.logits
-        labels = jnp.repeat(examples.labels, logits.shape[1])
-        return cross_entropy(logits.reshape(-1, logits.shape[-1]), labels, label_smoothing=self.label_smoothing)
+        loss = functools.partial(cross_entropy, label_smoothing=self.label_smoothing)
+        return examples.over_parts(jax.vmap(loss, in_axes=(1, None))(examples.logits, examples.labels))

@@ -15,6 +15,7 @@ from jax_mspac.methods import (
     mspac,
     msr,
     one_stream,
+    rle,
     tone,
     tone_hcml,
     two_stream,
@@ -38,6 +39,7 @@ METHODS: dict[str, System] = {
     "hetero_center_triplet": hetero_center_triplet.SYSTEM,
     "agw": agw.SYSTEM,
     "caj": caj.SYSTEM,
+    "rle": rle.SYSTEM,
     "mspac": mspac.SYSTEM,
 }
 

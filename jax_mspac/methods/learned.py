@@ -64,7 +64,7 @@ AGW_RECIPE = {
 class NetworkSettings:
     """What the embedder's own settings leave open."""
 
-    stripes: int = setting(6, at_least(1), "of the embedding where loss.identity is 'part'")
+    stripes: int = setting(6, at_least(1), "of the embedding where loss.identity is 'part' or 'both'")
     unit_parts: bool = setting(False, None, "match stripes that are each of unit length")
     pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
 
@@ -163,6 +163,7 @@ class Learned:
             labels=labels,
             num_visible=len(images.get(VISIBLE, ())),
             gather=parallel.gather,
+            global_part=self.embedder.global_part,
         )
         return examples, {"embedder": statistics}
 
@@ -267,7 +268,8 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Learned] = Lear
         Embedder,
         "model",
         config.model,
-        stripes=config.model.stripes if config.loss.identity == "part" else 0,
+        stripes=0 if config.loss.identity == "global" else config.model.stripes,
+        global_part=config.loss.identity == "both",
         axis_name=parallel.AXIS,
     )
     if embedder is not None:

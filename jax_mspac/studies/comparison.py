@@ -24,6 +24,7 @@ _SYSTEMS = {
     "hetero_center_triplet": None,
     "agw": None,
     "caj": None,
+    "rle": None,
     "mspac": "MSPAC-MeCen",
 }
 _PRINTED = {row.system: row.scores for row in published.sysu_mm01(mode="all", shots=1, direction="infrared->visible")}
