@@ -19,13 +19,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from jax_mspac.losses import Examples, modality
 from jax_mspac.methods import learned, optimizers
 from jax_mspac.methods.base import Metrics, PyTree, System
 from jax_mspac.methods.players import Networks, Outcome, Player
 from jax_mspac.models.modality_discriminator import ModalityDiscriminator
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import NOT_NEGATIVE, POSITIVE, Collector, Problem, at_least, check, setting
 
 

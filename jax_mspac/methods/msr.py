@@ -26,7 +26,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from jax_mspac.losses.identity import cross_entropy
 from jax_mspac.methods import learned, learned_metric, metric
@@ -35,6 +34,7 @@ from jax_mspac.methods.players import Networks, Outcome, Player
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.heads import SpecificHeads
 from jax_mspac.models.pooling import average_pool
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import NOT_NEGATIVE, Collector, Problem, check, setting
 
 # The name of f among the features.
