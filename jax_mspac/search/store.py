@@ -142,7 +142,7 @@ class Store:
         if not rows:
             return np.empty((0, dimensions), _FLOAT)
         if self._features is None or self._features.shape != (rows, dimensions):
-            self._features = np.memmap(path, _FLOAT, "r", shape=(rows, dimensions))
+            self._features = np.asarray(np.memmap(path, _FLOAT, "r", shape=(rows, dimensions)))
         return self._features
 
     def put(self, entries: Sequence[Entry], features: np.ndarray) -> None:

@@ -120,6 +120,13 @@ def test_tables_that_say_nothing_are_named(index, model, shots, tmp_path, text, 
     assert len(index) == 0
 
 
+def test_links_in_a_circle_lead_to_each_image_once(index, model, shots):
+    (shots[0].parent / "deep").mkdir()
+    (shots[0].parent / "deep" / "back").symlink_to(shots[0].parent, target_is_directory=True)
+    assert index.add(shots[0].parent, model=model, modality="visible").new == 11
+    assert {entry.path for entry in index.entries()} == set(map(str, shots))
+
+
 def test_other_models_are_refused(index, model, folder, shots):
     index.add(shots, model=model, modality="visible")
     before = index.entries()
