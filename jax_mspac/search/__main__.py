@@ -12,6 +12,7 @@ Several images of a query are of one person. A second add embeds only what is ne
 
 import contextlib
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def _add(index: "Index", named: list[str], values: flags.FlagValues) -> None:
     # Before anything asks JAX for its devices.
     memory.keep()
     if told := accelerators.unused():
-        print(told, flush=True)
+        print(told, file=sys.stderr, flush=True)
     before = len(index)
     added = index.add(
         images,

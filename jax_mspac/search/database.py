@@ -64,7 +64,8 @@ class Database:
         try:
             # What was removed shall not be read from the file.
             self.rows("PRAGMA secure_delete = ON")
-            self.rows("PRAGMA synchronous = FULL")
+            # A commit is on the disk, and so is the folder's list of files, which a loss of power could set back.
+            self.rows("PRAGMA synchronous = EXTRA")
             self._check_format(create)
         except BaseException:
             self.close()

@@ -231,6 +231,7 @@ class Index:
         wanted = Filter(cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until))
         if not named and wanted == Filter():
             raise UserError("remove which entries? Name files, folders, cameras or times")
+        self._store.erase()  # what an interrupted removal left
         positions = self._store.positions(wanted)
         if named:
             positions = np.intersect1d(positions, [row for one in named for row in self._rows_of(one)])

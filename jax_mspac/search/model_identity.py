@@ -26,7 +26,7 @@ def of(model: Model) -> Identity:
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
         array = np.ascontiguousarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.data)
+        digest.update(array.reshape(-1).view(np.uint8).data)
     settings = {name: config[name].to_dict() for name in ("model", *methods.sections()) if name in config}
     settings |= {"method": config.method, "feature": config.eval.feature, "flip": config.eval.flip}
     settings |= {name: config.data.get(name, "") for name in ("height", "width", "range_16_bit")}

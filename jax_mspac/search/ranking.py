@@ -64,4 +64,4 @@ class _Rows:
         return len(self._positions)
 
     def __getitem__(self, block: slice) -> np.ndarray:
-        return self._features[self._positions[block]]
+        return self._features.take(self._positions[block], axis=0)

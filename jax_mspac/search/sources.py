@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,7 +82,13 @@ def _files(root: pathlib.Path) -> Iterator[str]:
             raise UserError(
                 f"{root}: no image file in this folder or below it; expected files such as .jpg, .png or .tif"
             )
-        yield from (os.path.normpath(root / file.path) for file in found)
+        # Links may lead to one folder by several ways, or in a circle: the first way counts.
+        first: dict[str, str] = {}
+        real = functools.cache(os.path.realpath)
+        for path in (os.path.normpath(root / file.path) for file in found):
+            folder = os.path.dirname(path)
+            if first.setdefault(real(folder), folder) == folder:
+                yield path
     else:
         raise UserError(f"{root}: there is no such file or folder; correct the name")
 

@@ -142,7 +142,7 @@ class Store:
         if not rows:
             return np.empty((0, dimensions), _FLOAT)
         if self._features is None or self._features.shape != (rows, dimensions):
-            self._features = np.memmap(path, _FLOAT, "r", shape=(rows, dimensions))
+            self._features = np.asarray(np.memmap(path, _FLOAT, "r", shape=(rows, dimensions)))
         return self._features
 
     def put(self, entries: Sequence[Entry], features: np.ndarray) -> None:
@@ -186,6 +186,10 @@ class Store:
         with self.writing():
             self._database.each("DELETE FROM entries WHERE position = ?", [[int(row)] for row in positions])
         # Only now: until the entries were gone for good, their features had to be there.
+        self.erase()
+
+    def erase(self) -> None:
+        """Overwrites features of entries that were removed or replaced: those that an interrupted removal left, too."""
         with self.writing():
             rows = [row for (row,) in self._database.rows("SELECT position FROM gaps WHERE NOT erased ORDER BY 1")]
             self._write(rows, np.zeros((len(rows), self.fact("dimensions") or 1), _FLOAT))

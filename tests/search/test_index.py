@@ -1,6 +1,7 @@
 """`jax_mspac.Index`: what it finds against the model's own features, and what it refuses."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 import jax_mspac
 from jax_mspac.errors import UserError
 from jax_mspac.metrics.distances import unit
+from jax_mspac.search import store
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +122,13 @@ def test_tables_that_say_nothing_are_named(index, model, shots, tmp_path, text, 
     assert len(index) == 0
 
 
+def test_links_in_a_circle_lead_to_each_image_once(index, model, shots):
+    (shots[0].parent / "deep").mkdir()
+    (shots[0].parent / "deep" / "back").symlink_to(shots[0].parent, target_is_directory=True)
+    assert index.add(shots[0].parent, model=model, modality="visible").new == 11
+    assert {entry.path for entry in index.entries()} == set(map(str, shots))
+
+
 def test_other_models_are_refused(index, model, folder, shots):
     index.add(shots, model=model, modality="visible")
     before = index.entries()
@@ -202,6 +211,27 @@ def test_what_names_no_image_is_refused(index, model, shots, tmp_path):
     for use in (lambda: index.query(shots[0], "visible"), lambda: index.add(shots, modality="visible")):
         with pytest.raises(UserError, match="holds no images yet"):
             use()
+
+
+def test_the_same_removal_again_erases_what_an_interrupted_one_left(index, model, shots, monkeypatch):
+    index.add(shots, model=model, modality="visible")
+    ((row, _),) = index._store.at([str(shots[4])]).values()
+    feature = index._store.features()[row].tobytes()
+    file = Path(index.info()["folder"]) / store.FEATURES
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        erase, calls = store.Store.erase, []
+        patch.setattr(
+            store.Store, "erase", lambda self: calls.append(0) or (erase if len(calls) < 2 else interrupted)(self)
+        )
+        index.remove(shots[4])
+    assert len(index) == 10 and feature in file.read_bytes()
+    with pytest.raises(UserError, match="no such image"):
+        index.remove(shots[4])
+    assert feature not in file.read_bytes()
 
 
 def test_impossible_queries_and_removals_are_named(index, model, shots):

@@ -59,6 +59,22 @@ def test_removing_erases_features_and_labels_from_the_disk(store):
     assert held(store) == {"other": [1, 1]}
 
 
+def test_what_an_interrupted_removal_left_can_be_erased(store, monkeypatch):
+    put(store, ["secret", "other"], [[7.25, 7.25], [1, 1]])
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        store.remove([row for row, _ in store.at(["/shots/secret.png"]).values()])
+    monkeypatch.undo()
+    assert held(store) == {"other": [1, 1]}
+    store.erase()
+    assert np.float32(7.25).tobytes() not in (store.folder / FEATURES).read_bytes()
+    assert held(store) == {"other": [1, 1]}
+
+
 @pytest.mark.parametrize("statement", ["DELETE FROM gaps", "DELETE FROM entries", "INSERT INTO entries"])
 def test_what_fails_within_a_write_changes_nothing(store, monkeypatch, statement):
     put(store, "abc", [[1, 1], [2, 2], [3, 3]])
