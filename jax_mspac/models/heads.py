@@ -39,7 +39,9 @@ class Heads(nn.Module):
         """
         _, parts, dim = features.shape
         shape = (parts, self.hidden or dim, self.num_classes)
-        classifier = self.param("classifier", nn.initializers.normal(0.001), shape)
+        # Behind a hidden layer, a start this small would leave that layer without a gradient: there it is torch's.
+        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=(0,))
+        classifier = self.param("classifier", start if self.hidden else nn.initializers.normal(0.001), shape)
         for name, make in self.owned.items():
             self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
         features = features if self.slope == 1 else nn.leaky_relu(features, self.slope)

@@ -172,3 +172,16 @@ def test_the_embedder_hides_the_modality_where_it_plays_and_not_where_it_does_no
     # Both start alike, with a discriminator that knows nothing.
     assert alone[0] == played[0]
     assert alone[-20:].mean() > 0.9 and played[-20:].mean() < 0.75
+
+
+def test_linear_layers_start_as_torch_s():
+    method = methods.build(game_config(), num_identities=CLASSES)
+    networks = jax.jit(method.init)(jax.random.key(0)).training["networks"]
+    heads, discriminator = networks["heads"]["params"], networks["discriminator"]["params"]
+    layers = {512: [heads["classifier"]]}  # inputs -> what starts within 1 / sqrt(inputs) of 0
+    layers |= {32: [*heads["classifier_hidden_0"].values(), *discriminator["hidden_0"].values()]}
+    layers |= {1000: [*discriminator["hidden_1"].values()], 500: [discriminator["logits"]["kernel"]]}
+    for inputs, leaves in layers.items():
+        for leaf in leaves:
+            assert 0.9 * inputs**-0.5 < np.abs(leaf).max() <= inputs**-0.5
+            np.testing.assert_allclose(np.std(leaf), (3 * inputs) ** -0.5, rtol=0.1)
