@@ -108,7 +108,7 @@ def work(row: Row) -> Work:
 def extrapolated(weak: Sequence[Row], chips: int) -> Work:
     """The work of a chip under weak scaling: of the row of so many, or on the line through the two of the most chips.
 
-    The losses compare each example with those of all chips, so that their part grows with the chips.
+    A loss that compares each example with those of all chips grows with the chips.
     """
     by_devices = {row["devices"]: work(row) for row in weak}
     if chips in by_devices:
@@ -164,6 +164,7 @@ def markdown(rows: Sequence[Row]) -> str:
             parts += [f"### {backbone}, {total} images per step", _strong(strong)]
             parts += [f"### {backbone}: images of a device", _batch(strong)]
         any_row = (weak or strong)[0]
+        parts += [f"### {backbone}: losses that compare all examples", pairs_table(any_row)]
         parts += [f"### {backbone}: identities", identities_table(any_row)]
         parts += [f"### {backbone}: gallery searched by {QUERIES:,} queries, a feature", gallery_table(any_row)]
     return "\n\n".join([*parts, "### Cameras: all rows of a table together", cameras_table()])
@@ -251,6 +252,37 @@ def _batch(rows: Iterable[Row]) -> str:
             for row in sorted(rows, key=lambda row: row["images"])
         ),
     )
+
+
+def pair_costs(row: Row, chips: int) -> dict[str, int]:
+    """What a loss costs a chip that compares its own examples with those of all chips, such as a triplet loss.
+
+    Returns:
+      examples: of the step; bytes: gathered, and again scattered; flops: of the products, forwards and twice as many
+      backwards; flops_of_all_pairs: if each chip compared all examples with all.
+    """
+    examples = chips * row["images"]
+    each = 6 * examples * row["feature_dim"]
+    return {
+        "examples": examples,
+        "bytes": FLOAT * examples * (row["feature_dim"] + 1),
+        "flops": row["images"] * each,
+        "flops_of_all_pairs": examples * each,
+    }
+
+
+def pairs_table(row: Row) -> str:
+    """Markdown of `pair_costs`, beside the rest of the step."""
+    lines = []
+    for chips in (1, *CHIP_COUNTS):
+        costs = pair_costs(row, chips)
+        lines.append(
+            [f"{chips:,}", f"{costs['examples']:,}", f"{costs['bytes'] / 1e6:,.1f}", f"{costs['flops'] / 1e9:,.2f}"]
+            + [f"{100 * costs['flops'] / (row['ours'] + costs['flops']):.1f} %"]
+            + [f"{costs['flops_of_all_pairs'] / 1e9:,.0f}"]
+        )
+    head = "chips, examples, MB gathered, GFLOPs of a chip, of the step's FLOPs, if each chip compared all with all"
+    return _table(head.split(", "), lines)
 
 
 def identity_costs(row: Row, classes: int) -> dict[str, int]:
