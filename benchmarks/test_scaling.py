@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from benchmarks import prediction, scaling
+from benchmarks import costs, prediction, scaling
 from benchmarks.hlo import Collective, collectives
 from benchmarks.prediction import Chip, Work
 from jax_mspac import methods
@@ -115,12 +115,12 @@ def test_collectives_of_a_program_of_our_own():
 
 def test_pairs_of_a_chip_grow_with_the_chips_and_not_with_their_square():
     row = {"images": 8, "feature_dim": 32, "ours": 1e6}
-    few, many = (prediction.pair_costs(row, chips) for chips in (2, 8))
+    few, many = (costs.pair_costs(row, chips) for chips in (2, 8))
     assert few == {"examples": 16, "bytes": 4 * 16 * 33, "flops": 3 * 2 * 8 * 16 * 32, "flops_of_all_pairs": 98304 // 2}
     assert many["flops"] == 4 * few["flops"] and many["flops_of_all_pairs"] == 16 * few["flops_of_all_pairs"]
     # A chip alone has nothing else to compare with.
-    assert prediction.pair_costs(row, 1)["flops"] == prediction.pair_costs(row, 1)["flops_of_all_pairs"]
-    assert "| 1,024 | 8,192 | 1.1 | 0.01 | 92.6 % | 13 |" in prediction.pairs_table(row)
+    assert costs.pair_costs(row, 1)["flops"] == costs.pair_costs(row, 1)["flops_of_all_pairs"]
+    assert "| 1,024 | 8,192 | 1.1 | 0.01 | 92.6 % | 13 |" in costs.pairs_table(row)
 
 
 def test_identities_cost_what_the_program_says():
@@ -130,12 +130,12 @@ def test_identities_cost_what_the_program_says():
         method = methods.build(step.config, num_identities=step.classes)
         flops.append(scaling.lowered(step, method).cost_analysis()["flops"])
         states.append(jax.eval_shape(method.init, jax.random.key(0)).training["networks"]["heads"]["params"])
-    costs = prediction.identity_costs({"feature_dim": 32, "images": 64}, 1000)
+    found = costs.identity_costs({"feature_dim": 32, "images": 64}, 1000)
     sizes = [sum(leaf.size for leaf in jax.tree.leaves(heads)) for heads in states]
-    assert sizes[1] - sizes[0] == costs["parameters"] == costs["bytes"] / 4 == costs["memory"] / 12
+    assert sizes[1] - sizes[0] == found["parameters"] == found["bytes"] / 4 == found["memory"] / 12
     # The rest are some operations per logit and, in the optimizer, per parameter: a small part where features are long.
-    rest = flops[1] - flops[0] - costs["flops"]
-    assert 0 < rest < 30 * (64 * 1000 + costs["parameters"])
+    rest = flops[1] - flops[0] - found["flops"]
+    assert 0 < rest < 30 * (64 * 1000 + found["parameters"])
 
 
 @pytest.mark.parametrize("chips", [2, 3, 4])
@@ -183,7 +183,7 @@ def test_more_chips_than_were_compiled_for_lie_on_a_line():
 @pytest.mark.parametrize(("name", "excluded"), [("folder", 0), ("llcm", 12)])
 def test_costs_of_cameras_by_hand(name, excluded):
     # In each of two directions 2 cameras x 3 persons search as many images, of which one is of the same of both.
-    assert prediction.camera_costs(name, 2, identities=3, images=1) == {
+    assert costs.camera_costs(name, 2, identities=3, images=1) == {
         "rows": 2,
         "trials": 20,
         "queries": 12,
@@ -195,5 +195,5 @@ def test_costs_of_cameras_by_hand(name, excluded):
 
 def test_the_page_rests_on_the_assumptions_of_the_command():
     page = (ROOT / "docs" / "scaling.md").read_text()
-    for part in (prediction.chips_table(), prediction.assumptions(), prediction.cameras_table()):
+    for part in (prediction.chips_table(), prediction.assumptions(), costs.cameras_table()):
         assert part in page
