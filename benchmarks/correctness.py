@@ -42,7 +42,7 @@ class Variant(NamedTuple):
 
 
 GROUPS = ("losses", "attention", "augmentation", "first step", "five steps", "twenty steps")
-# Training is chaotic. On a CPU, the losses of the same network in two forms that only round differently part by 6e-6
+# Training is chaotic. On a CPU, the losses of the same network in two forms that only round differently part by 3e-6
 # in five steps and by 1e-3 in twenty; in bfloat16 and float32 by 3e-3.
 VARIANTS = {
     "float32": Variant("float32", "highest", (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2)),

@@ -92,6 +92,15 @@ def test_devices_share_the_batch_of_one_device(images, local_devices):
     np.testing.assert_array_equal(one["infrared"]["slot"][0], np.arange(8, 12))
 
 
+@pytest.mark.parametrize("devices", [2, 4])
+def test_all_images_of_an_identity_are_on_one_device(images, devices):
+    sampler = IdentitySampler(images, seed=3, identities=4, images=(2, 1))
+    for batch in training_batches(sampler, **SIZE, start=0, stop=4, devices=devices):
+        labels = np.concatenate([batch[modality]["label"] for modality in MODALITIES], axis=1)
+        of_devices = [set(row.tolist()) for row in labels]
+        assert sum(map(len, of_devices)) == len(set.union(*of_devices)) == 4
+
+
 def test_remainder_of_an_evaluation_batch(images):
     sizes = [len(batch) for batch in in_order(images, np.arange(7), **SIZE, batch=3)]
     assert sizes == [3, 3, 1]
