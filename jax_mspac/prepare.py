@@ -8,6 +8,7 @@ With --export FILE.npz [--height H --width W] it writes one file of decoded imag
 with --config.data.memory=FILE.npz where TensorFlow is not installed. It needs none itself.
 """
 
+import os
 import pathlib
 import shlex
 import sys
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> None:
         if strange := sorted(given.keys() - own.keys()):
             raise UserError(f"--{strange[0]}: {values.dataset} has no such field; it has {', '.join(own) or 'none'}")
         export = pathlib.Path(values.export).expanduser() if values.export else None
+        places: dict[str | os.PathLike, str]
         places = {export.parent: "--export"} if export else {disk.sets_folder(values.data_dir): "--data_dir"}
         with disk.explained(places):
             prepare(

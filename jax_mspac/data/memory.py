@@ -35,7 +35,7 @@ def write(path: str | os.PathLike, data_set: DataSet, found: Found, fields: Mapp
     """
     path, size = pathlib.Path(path), (fields["height"], fields["width"])
     found.accept()
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for split in found.splits:
         columns |= {f"{split}/{name}": column for name, column in _decoded(found, split, size).items()}
     about = {
@@ -46,7 +46,8 @@ def write(path: str | os.PathLike, data_set: DataSet, found: Found, fields: Mapp
     }
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
-        np.savez(file, about=np.array(json.dumps(about)), **columns)
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), **columns}
+        np.savez(file, **arrays)
     partial.replace(path)
 
 

@@ -37,7 +37,8 @@ class Game:
     every: int = setting(5, at_least(1), "the discriminator moves in every n-th step: K")
     rate_factor: float = setting(1.0, POSITIVE, "learning rate of the discriminator relative to the new layers'")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ class CmGan(learned.Learned):
     def judged(self, networks: Networks, examples: Examples) -> Metrics:
         """The discriminator's loss and accuracy, as "modality" and "discriminator_accuracy"."""
         features, _ = examples.own(self.identity.identity_feature)
-        logits = self.discriminator.apply(networks["discriminator"], features)
+        logits: Any = self.discriminator.apply(networks["discriminator"], features)
         return {
             "modality": modality.cross_entropy(logits, examples.num_visible),
             "discriminator_accuracy": modality.accuracy(logits, examples.num_visible),

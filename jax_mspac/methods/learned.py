@@ -248,7 +248,7 @@ class Learned:
         return attention
 
 
-def build(config: ConfigDict, *, num_identities: int, kind: type[Learned] = Learned, **more: Any) -> Learned:
+def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned, **more: Any) -> Any:
     """The network and the losses of a config, as a `kind` of `Learned` whose further fields are `more`.
 
     Raises:

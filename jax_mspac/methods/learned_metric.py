@@ -50,9 +50,7 @@ class LearnedMetric(learned.Learned):
         return {**features, metric.FEATURE: projected}
 
 
-def build(
-    config: ConfigDict, *, num_identities: int, kind: type[LearnedMetric] = LearnedMetric, **more: Any
-) -> LearnedMetric:
+def build(config: ConfigDict, *, num_identities: int, kind: type[LearnedMetric] = LearnedMetric, **more: Any) -> Any:
     """The network and the metric of a config, as a `kind` of `LearnedMetric` whose further fields are `more`.
 
     Raises:

@@ -48,7 +48,8 @@ class Specific:
     specific_weight: float = setting(1.0, NOT_NEGATIVE, "of the identity loss of each modality's own layers")
     view_weight: float = setting(1.0, NOT_NEGATIVE, "of the view classifier's loss on these layers")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,8 @@ class Msr(learned_metric.LearnedMetric):
         examples, statistics = self.examples(networks, view, key)
         total, terms = self.weighted(examples, networks["heads"]["params"])
         features, labels = examples.own(SPECIFIC)
-        logits, views = self.specific_heads.apply(networks[SPECIFIC], features, examples.num_visible)
+        made: Any = self.specific_heads.apply(networks[SPECIFIC], features, examples.num_visible)
+        logits, views = made
         terms["specific_identity"] = self.identity(dataclasses.replace(examples, logits=logits[:, None]))
         terms["view"] = cross_entropy(views, (jnp.arange(len(labels)) >= examples.num_visible).astype(jnp.int32))
         total += self.specific.specific_weight * terms["specific_identity"]

@@ -37,7 +37,7 @@ class Model:
 
     def __init__(self, experiment: Experiment, step: int, variables: Any):
         self.config = experiment.config
-        self.workdir = experiment.workdir
+        self.workdir = experiment.folder
         self.step = step
         self.variables = parallel.replicate(variables)
         self.provenance = provenance.read(experiment.folder)

@@ -33,7 +33,7 @@ class Fields(dict):
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
-    def update(self, values: Mapping[str, Any]) -> None:
+    def update(self, values: Mapping[str, Any]) -> None:  # type: ignore[override]  # ConfigDict's, not dict's
         """Sets fields; those of a section one by one."""
         for name, value in values.items():
             if isinstance(value, Mapping) and isinstance(self.get(name), Fields):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -105,8 +106,8 @@ def read_all(
             for start in range(0, len(sources), batch):
                 part = sources[start : start + batch]
                 there = known([source.path for source in part])
-                options = {"size": size, "range_16_bit": range_16_bit}
-                waiting.append([pool.submit(read, source, there.get(source.path), **options) for source in part])
+                one = functools.partial(read, size=size, range_16_bit=range_16_bit)
+                waiting.append([pool.submit(one, source, there.get(source.path)) for source in part])
                 if len(waiting) > _AHEAD:
                     yield [future.result() for future in waiting.popleft()]
             while waiting:

@@ -38,7 +38,7 @@ def draw(queries: Sequence[Image.Image], hits: Sequence[Hit]) -> Image.Image:
     for hit in hits:
         match = {True: "match", False: "no match", None: ""}[hit.match]
         place = f"{hit.modality}, camera {plain(hit.camera)}" if hit.camera is not None else hit.modality
-        captions = (f"{hit.rank}:  {hit.similarity:.3f}  {match}", place, time_text(hit.time))
+        captions = [f"{hit.rank}:  {hit.similarity:.3f}  {match}", place, time_text(hit.time)]
         cells.append((_picture(hit), _MATCH if hit.match else _OTHER, captions))
     width, height = _IMAGE[0] + _GAP, _IMAGE[1] + _GAP + _CAPTION
     rows = -(-len(cells) // _COLUMNS)
@@ -47,7 +47,7 @@ def draw(queries: Sequence[Image.Image], hits: Sequence[Hit]) -> Image.Image:
     for number, cell in enumerate(cells):
         if cell is None:
             continue
-        picture, color, captions = cell
+        picture, color, texts = cell
         left, top = _GAP + number % _COLUMNS * width, _GAP + number // _COLUMNS * height
         if isinstance(picture, str):
             drawing.rectangle((left, top, left + _IMAGE[0], top + _IMAGE[1]), fill=_EMPTY)
@@ -56,7 +56,7 @@ def draw(queries: Sequence[Image.Image], hits: Sequence[Hit]) -> Image.Image:
             sheet.paste(ImageOps.pad(picture, _IMAGE, color=_EMPTY), (left, top))
         frame = (left - _FRAME, top - _FRAME, left + _IMAGE[0] + _FRAME - 1, top + _IMAGE[1] + _FRAME - 1)
         drawing.rectangle(frame, outline=color, width=_FRAME)
-        for line, caption in enumerate(captions):
+        for line, caption in enumerate(texts):
             drawing.text((left, top + _IMAGE[1] + 6 + 15 * line), _fitted(caption, font), fill=_INK, font=font)
     return sheet
 

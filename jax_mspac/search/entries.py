@@ -91,7 +91,7 @@ def seconds(time: str | float | datetime.datetime | None) -> float | None:
     if time is None or time == "":
         return None
     try:
-        number = float(time)
+        number: float | None = float(time)  # type: ignore[arg-type]  # a datetime is a TypeError, like None
     except (TypeError, ValueError):
         number = None
     if number is None:

@@ -16,7 +16,7 @@ from jax_mspac.search.adding import Added, Read
 from jax_mspac.search.entries import Entry, Filter, Hit, check_modality, seconds
 from jax_mspac.search.store import Store
 
-AModel = Model | str | os.PathLike
+AModel = Model | str | os.PathLike[str]
 ATime = str | float | None
 
 
@@ -107,7 +107,7 @@ class Index:
         ):
             unreadable |= {one.source.path: one.problem for one in part if one.entry is None}
             there = [one for one in part if one.entry is not None and one.pixels is None]
-            changed = [one.entry for one in there if one.entry != one.known]
+            changed = [one.entry for one in there if one.entry is not None and one.entry != one.known]
             if changed:
                 with self._store.writing():
                     self._store.relabel(changed)
@@ -262,12 +262,14 @@ class Index:
             }
 
     def _put(self, read: Sequence[Read]) -> None:
-        """Embeds and stores images."""
+        """Embeds and stores images, all of which were read."""
         network, identity = self._model(None)
         features = np.empty((0, 0), np.float32)
-        for modality in dict.fromkeys(one.entry.modality for one in read):
-            rows = [row for row, one in enumerate(read) if one.entry.modality == modality]
-            embedded = network.embed([read[row].pixels for row in rows], modality, batch=len(read))
+        entries = [one.entry for one in read if one.entry is not None]
+        for modality in dict.fromkeys(entry.modality for entry in entries):
+            rows = [row for row, entry in enumerate(entries) if entry.modality == modality]
+            pixels = [image for row in rows if (image := read[row].pixels) is not None]
+            embedded = network.embed(pixels, modality, batch=len(read))
             features = features if features.size else np.empty((len(read), embedded.shape[1]), np.float32)
             features[rows] = embedded
         with self._store.writing():
@@ -277,22 +279,23 @@ class Index:
             # Another process may have begun the index with another model since this one was loaded.
             kept = self._store.fact("model")
             model_identity.check_same(kept, identity, dimensions=self._store.fact("dimensions") or 0)
-            self._store.put([one.entry for one in read], features)
+            self._store.put(entries, features)
 
     def _model(self, model: AModel | None) -> tuple[Model, model_identity.Identity]:
         """The model that is asked for, which must be that of the index, and its identity."""
-        if model is None and self._loaded is None:
+        loaded = self._loaded
+        if model is None and loaded is None:
             kept = self._identity()
             try:
                 model = inference.load(kept["workdir"], str(kept["step"]))
             except UserError as error:
                 raise UserError(f"the model of this index: {error}; name its folder if it has moved") from error
-        if model is not None and (self._loaded is None or model is not self._loaded[0]):
-            loaded = model if isinstance(model, Model) else inference.load(model)
-            self._loaded = loaded, model_identity.of(loaded)
+        if loaded is None or (model is not None and model is not loaded[0]):
+            network = model if isinstance(model, Model) else inference.load(pathlib.Path(model or ""))
+            loaded = self._loaded = network, model_identity.of(network)
         if not self._store.is_empty():
-            model_identity.check_same(self._identity(), self._loaded[1], dimensions=self._store.fact("dimensions"))
-        return self._loaded
+            model_identity.check_same(self._identity(), loaded[1], dimensions=self._store.fact("dimensions"))
+        return loaded
 
     def _identity(self) -> model_identity.Identity:
         """The model that the entries were embedded by."""

@@ -1,6 +1,7 @@
 """The entries of a store that are most similar to a feature."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def nearest(store: Store, feature: np.ndarray, modality: str, wanted: Filter, *,
     if not positions.size:
         return []
     without_gaps = positions[-1] + 1 == positions.size
-    gallery = features[: positions.size] if without_gaps else _Rows(features, positions)
+    gallery: Any = features[: positions.size] if without_gaps else _Rows(features, positions)
     similarities, found = search(feature, gallery, k=min(top, positions.size))
     thresholds = store.fact("thresholds") or {}
     hits = []

@@ -18,6 +18,9 @@ PATH, CAMERA, TIME, MODALITY = "path", "camera", "time", "modality"
 
 ImageFiles = str | os.PathLike | Sequence[str | os.PathLike]
 
+# Column -> value, and the time.
+_Row = tuple[dict[str, str], float | None]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
@@ -60,15 +63,16 @@ def find(
     told = _told(pathlib.Path(table).expanduser(), set(paths), roots) if table is not None else {}
     sources = []
     for path in paths:
-        row = dict(told.get(path, {}))
+        row, when = told.get(path, ({}, None))
+        row = dict(row)
         own = row.pop(MODALITY, "") or modality
         if own is None:
             raise UserError(
                 f"{path}: visible or infrared? Say so by --modality, or in a column {MODALITY!r} of a table"
             )
-        labels = {"camera": row.pop(CAMERA, "") or camera, "time": row.pop(TIME, None)}
-        labels["time"] = time if labels["time"] is None else labels["time"]
-        sources.append(Source(path=path, modality=own, **labels, metadata=row))
+        where = row.pop(CAMERA, "") or camera
+        when = time if when is None else when
+        sources.append(Source(path=path, modality=own, camera=where, time=when, metadata=row))
     return sources
 
 
@@ -93,9 +97,11 @@ def _files(root: pathlib.Path) -> Iterator[str]:
         raise UserError(f"{root}: there is no such file or folder; correct the name")
 
 
-def _told(table: pathlib.Path, paths: set[str], roots: Sequence[pathlib.Path]) -> dict[str, dict[str, object]]:
-    """What a table tells of some images: path -> column -> value, a number for the time."""
-    told = {}
+def _told(
+    table: pathlib.Path, paths: set[str], roots: Sequence[pathlib.Path]
+) -> dict[str, tuple[dict[str, str], float | None]]:
+    """What a table tells of some images: path -> (column -> value, the time)."""
+    told: dict[str, tuple[dict[str, str], float | None]] = {}
     folders = [table.parent, *(root for root in roots if root.is_dir()), pathlib.Path.cwd()]
     for number, row in rows(table, required=[PATH]):
         candidates = (os.path.abspath(folder / row[PATH]) for folder in folders)
@@ -105,8 +111,8 @@ def _told(table: pathlib.Path, paths: set[str], roots: Sequence[pathlib.Path]) -
         try:
             if row.get(MODALITY):
                 check_modality(row[MODALITY])
-            values = {name: value for name, value in row.items() if name != PATH}
-            told[path] = values | {TIME: seconds(row.get(TIME))}
+            values = {name: value for name, value in row.items() if name not in (PATH, TIME)}
+            told[path] = values, seconds(row.get(TIME))
         except UserError as error:
             raise UserError(f"{table}, line {number}: {error}") from None
     if not told:

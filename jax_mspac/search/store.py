@@ -108,9 +108,9 @@ class Store:
             self._selected = version, np.fromiter((position for (position,) in found), np.int64, len(found))
         return self._selected[1]
 
-    def entries(self, positions: Sequence[int]) -> list[Entry]:
+    def entries(self, positions: Sequence[int] | np.ndarray) -> list[Entry]:
         """The entries at some rows, in their order."""
-        found = {}
+        found: dict[int, Entry] = {}
         for part in _parts(positions):
             marks = ",".join("?" * len(part))
             rows = self._database.rows(f"SELECT position, {_COLUMNS} FROM entries WHERE position IN ({marks})", part)
@@ -119,7 +119,7 @@ class Store:
 
     def at(self, paths: Sequence[str]) -> dict[str, tuple[int, Entry]]:
         """The row and the entry of each path that is in the index."""
-        found = {}
+        found: dict[str, tuple[int, Entry]] = {}
         for part in _parts(paths):
             marks = ",".join("?" * len(part))
             rows = self._database.rows(f"SELECT position, {_COLUMNS} FROM entries WHERE path IN ({marks})", part)
@@ -181,7 +181,7 @@ class Store:
             [[*_values(entry)[3:], entry.path] for entry in entries],
         )
 
-    def remove(self, positions: Sequence[int]) -> None:
+    def remove(self, positions: Sequence[int] | np.ndarray) -> None:
         """Removes the entries at some rows, and erases their features."""
         with self.writing():
             self._database.each("DELETE FROM entries WHERE position = ?", [[int(row)] for row in positions])
@@ -211,7 +211,7 @@ class Store:
 def _where(wanted: Filter) -> tuple[str, list[Any]]:
     """The condition of a filter in SQL, and its values."""
     marks = ",".join("?" * len(wanted.cameras))
-    conditions = {
+    conditions: dict[str, list[Any]] = {
         f"camera IN ({marks})": list(wanted.cameras),
         "time >= ?": [] if wanted.since is None else [wanted.since],
         "time < ?": [] if wanted.until is None else [wanted.until],
@@ -232,7 +232,7 @@ def _entry(columns: Sequence[Any]) -> Entry:
     return Entry(path=path, digest=digest, modality=modality, camera=camera, time=time, metadata=json.loads(metadata))
 
 
-def _parts(values: Sequence[Any]) -> Iterator[list[Any]]:
+def _parts(values: Sequence[Any] | np.ndarray) -> Iterator[list[Any]]:
     """Some values at a time, fewer than a statement of SQLite may have."""
-    values = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return (values[start : start + 500] for start in range(0, len(values), 500))
+    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return (listed[start : start + 500] for start in range(0, len(listed), 500))
