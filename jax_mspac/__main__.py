@@ -1,4 +1,4 @@
-"""The commands by name: jax-mspac train|evaluate|score|prepare|reproduce|report|convert, or python -m jax_mspac.
+"""The commands by name: jax-mspac train|evaluate|score|prepare|reproduce|report|convert|search, or python -m jax_mspac.
 
 Each is a module that runs by itself as well: `jax-mspac report ...` is `python -m jax_mspac.report ...`.
 """
@@ -16,6 +16,7 @@ COMMANDS = {
     "prepare": ("prepare", [], "check a data set and bring it into the form that training reads"),
     "reproduce": ("reproduce", [], "train the rows of a table of the paper's slides, or of another study"),
     "report": ("report", [], "a page about one run, or two beside each other"),
+    "search": ("search", [], "an index of embedded images: add, query, calibrate"),
     "convert": ("convert", [], "make a run of a PyTorch checkpoint, and the reverse"),
 }
 

@@ -12,10 +12,9 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jax_mspac import settings
 from jax_mspac.errors import UserError
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import NOT_NEGATIVE, Expected, Problem, SettingsError, at_least, setting, within
 
 _SPLITS = Expected(
@@ -43,6 +42,7 @@ class DataSettings:
     name: str = setting("synthetic", None, "a name of jax_mspac.data.registry.DATA_SETS")
     source: str = setting("", None, "folder of the original images, for data sets that have one")
     data_dir: str = setting("", None, "of prepared TFDS sets; '': TFDS's own default, ~/tensorflow_datasets")
+    memory: str = setting("", None, "the .npz file of prepare --export to use in place of a prepared set")
     height: int = setting(96, at_least(1), "pixels")
     width: int = setting(48, at_least(1), "pixels")
     train_splits: tuple[str, ...] = setting(("train",), _SPLITS, "train,val trains on the validation split too")

@@ -1,5 +1,6 @@
 """What the documentation says can be done: links lead somewhere, commands parse, examples run."""
 
+import json
 import os
 import pathlib
 import re
@@ -111,3 +112,25 @@ def test_features_of_the_page_are_scored(tmp_path, monkeypatch):
     given = [sys.executable, "-m", "jax_mspac", "score", "--config", "folder", "--features", "features.npz"]
     subprocess.run(given, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
     assert f"{100 * names['scores'].mAP:.2f}" in (tmp_path / "runs" / "score-features" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("name, smaller", [("demo", "steps, people = 4, 12"), ("protocols", "people = 12")])
+def test_notebooks_run(name, smaller, tmp_path):
+    """Cell by cell, a small size after the cell of the parameters."""
+    cells = json.loads((ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text())["cells"]
+    code = []
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            code.append("".join(cell["source"]))
+            if "parameters" in cell["metadata"].get("tags", ()):
+                code.append(f"{smaller}\nworkdir = {str(tmp_path / 'run')!r}\nworkdir = pathlib.Path(workdir)")
+    code.insert(1, f"import os; os.environ['TFDS_DATA_DIR'] = {str(tmp_path)!r}")
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(code)],
+        cwd=ROOT / "docs" / "notebooks",
+        env={**os.environ, "MPLBACKEND": "agg", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"demo": "hog", "protocols": "drawn queries"}[name] in done.stdout

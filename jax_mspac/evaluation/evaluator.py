@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jax_mspac.data.batches import in_order
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation import baselines
@@ -76,9 +77,7 @@ class Evaluator:
     @property
     def fingerprint(self) -> str:
         """Tells apart what the baselines depend on: the images, their size and the primary metric's searches."""
-        digest = hashlib.sha256()
-        for image in self.image_set.images:
-            digest.update(hashlib.sha256(image).digest())
+        digest = hashlib.sha256("".join(self.image_set.digests).encode())
         for trial in self.primary.trials:
             digest.update(trial.queries.tobytes() + trial.gallery.tobytes())
         digest.update("x".join(map(str, self.image_size)).encode())
@@ -140,9 +139,6 @@ def decoded(
     image_set: ImageSet, positions: np.ndarray, *, image_size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
     """The images at some positions, in their order: uint8 [n, H, W, 3] each, n at most `batch`."""
-    # TensorFlow is slow to import: only where images are read.
-    from jax_mspac.data.input import in_order
-
     return in_order(image_set, positions, height=image_size[0], width=image_size[1], batch=batch)
 
 

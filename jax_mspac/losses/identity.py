@@ -1,15 +1,16 @@
 """Identity loss: each training identity is a class."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import distances
 from jax_mspac.losses.base import FEATURES, Examples
-from jax_mspac.settings import FRACTION, NOT_NEGATIVE, check, one_of, setting, within
+from jax_mspac.settings import FRACTION, NOT_NEGATIVE, at_least, check, one_of, setting, within
 
-FORMS = ("global", "part")
+FORMS = ("global", "part", "both")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -26,22 +27,22 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: floa
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Identity:
-    """The identity loss of a training step, which every learned system has: the mean over examples and parts.
+    """The identity loss of a training step, which every learned system has: that of `Examples.over_parts`.
 
     The fields of the classifier are those of `models.heads.Heads`.
     """
 
-    identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe")
+    identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe; both: of each kind")
     identity_feature: str = setting("after_neck", one_of(FEATURES), "what is classified")
     identity_weight: float = setting(1.0, NOT_NEGATIVE, "of this loss; the number of parts makes it their sum")
     label_smoothing: float = setting(0.0, FRACTION)
     classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
     classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
+    classifier_hidden: int = setting(0, at_least(0), "units of a layer with ReLU before the classifiers; 0: none")
 
     def __post_init__(self) -> None:
         check(self)
 
     def __call__(self, examples: Examples) -> jax.Array:
-        logits = examples.logits
-        labels = jnp.repeat(examples.labels, logits.shape[1])
-        return cross_entropy(logits.reshape(-1, logits.shape[-1]), labels, label_smoothing=self.label_smoothing)
+        loss = functools.partial(cross_entropy, label_smoothing=self.label_smoothing)
+        return examples.over_parts(jax.vmap(loss, in_axes=(1, None))(examples.logits, examples.labels))

@@ -8,6 +8,7 @@ anchors.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax_mspac.kernels.maximum import largest
 from jax_mspac.losses import distances
 from jax_mspac.losses.base import Examples, Loss
-from jax_mspac.settings import NOT_NEGATIVE, setting
+from jax_mspac.settings import NOT_NEGATIVE, one_of, setting
 
 
 def batch_hard(
@@ -103,14 +104,23 @@ def _softmax_mean(
     return jnp.sum(weights * values, axis=1, where=mask)
 
 
+PARTS = ("joined", "alone")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchHard(Loss):
     """The batch-hard triplet loss."""
 
     margin: float = setting(0.3, NOT_NEGATIVE, "of the distances")
+    parts: str = setting("joined", one_of(PARTS), "joined: of the whole feature; alone: a loss for each part")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
-        return batch_hard(*examples.own(self.feature), *examples.whole(self.feature), margin=self.margin)
+        loss = functools.partial(batch_hard, margin=self.margin)
+        if self.parts == "joined":
+            return loss(*examples.own(self.feature), *examples.whole(self.feature))
+        features, labels = examples.features[self.feature], examples.labels
+        pairs = features, labels, examples.gather(features), examples.gather(labels)
+        return examples.over_parts(jax.vmap(loss, in_axes=(1, None, 1, None))(*pairs))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,25 +2,27 @@
 
 from collections.abc import Collection
 
-from ml_collections import ConfigDict
-
 from jax_mspac.errors import UserError
 from jax_mspac.methods import (
     agw,
     bdtr,
     caj,
+    cmgan,
     ebdtr,
     handcrafted,
     hetero_center,
     hetero_center_triplet,
     mspac,
+    msr,
     one_stream,
+    rle,
     tone,
     tone_hcml,
     two_stream,
     zero_padding,
 )
 from jax_mspac.methods.base import Method, System
+from jax_mspac.runtime.fields import ConfigDict
 
 METHODS: dict[str, System] = {
     **handcrafted.SYSTEMS,
@@ -30,11 +32,14 @@ METHODS: dict[str, System] = {
     "two_stream": two_stream.SYSTEM,
     "zero_padding": zero_padding.SYSTEM,
     "bdtr": bdtr.SYSTEM,
+    "cmgan": cmgan.SYSTEM,
     "ebdtr": ebdtr.SYSTEM,
+    "msr": msr.SYSTEM,
     "hetero_center": hetero_center.SYSTEM,
     "hetero_center_triplet": hetero_center_triplet.SYSTEM,
     "agw": agw.SYSTEM,
     "caj": caj.SYSTEM,
+    "rle": rle.SYSTEM,
     "mspac": mspac.SYSTEM,
 }
 

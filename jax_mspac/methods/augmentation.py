@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_mspac.methods import linear_enhancement, rectangles
 from jax_mspac.modalities import LUMA, MODALITIES, VISIBLE
 from jax_mspac.settings import PROBABILITY, Expected, at_least, check, one_of, setting
 
@@ -24,6 +25,9 @@ _INFRARED_VIEWS = np.array([*np.eye(3).repeat(2, axis=0), LUMA], np.float32)
 
 _AREAS = Expected("0 < smallest <= largest <= 1", lambda areas: 0 < areas[0] <= areas[1] <= 1)
 _ASPECTS = Expected("0 < smallest <= largest", lambda aspects: 0 < aspects[0] <= aspects[1] < np.inf)
+
+_SHAPE = Expected("above 0, and 1 or less", lambda value: 0 < value <= 1)
+_DARKEST = Expected("between 0 and 1", lambda value: 0 < value < 1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,11 @@ class Augmentation:
     )
     random_gray: float = setting(0.0, PROBABILITY, "visible images only; no effect after a channel exchange")
     channel_augmentation: bool = setting(False, None, "show each visible image twice, then with channel exchange")
+    moderate_enhancement: float = setting(0.0, PROBABILITY, "RLE's, both modalities: gray of random weights")
+    moderate_beta: float = setting(0.3, _SHAPE, "the weights are from Beta(b, b)")
+    radical_enhancement: float = setting(0.0, PROBABILITY, "RLE's, both modalities: rectangles of other brightness")
+    radical_beta: float = setting(0.4, _SHAPE, "the maxima of their channels are from Beta(b, b)")
+    radical_darkest: float = setting(0.1, _DARKEST, "rectangles are added until one darkens by this factor")
 
     def __post_init__(self) -> None:
         check(self)
@@ -70,7 +79,7 @@ def normalize(images: jax.Array) -> jax.Array:
 
 
 def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: Augmentation) -> jax.Array:
-    """Random color (visible only), crop, flip and erasing, in this order, and `normalize`.
+    """Random color (visible only), linear enhancement, crop, flip and erasing, and `normalize`.
 
     Erased rectangles and, unless it is black, padding are 0 after normalization: the mean color, with which
     convolutions pad as well. Black puts an edge of two standard deviations into the training images that test images do
@@ -82,25 +91,31 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     # All numbers are drawn whatever is switched on, so that one switch does not change what another one does.
     keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, MODALITIES.index(modality))
     draws = jax.vmap(lambda key: jax.random.uniform(key, (11,)))(keys)
-    kept = jnp.ones((len(images), *images.shape[1:3], 1), bool)
+    height, width = images.shape[1:3]
+    kept = jnp.ones((len(images), height, width, 1), bool)
 
     if augmentation.pad:
         images, inside = _crop(images, draws[:, 0:2], augmentation.pad)
         kept &= inside | (augmentation.border == "black")
     if augmentation.flip:
-        flip = _per_image(draws[:, 2] < augmentation.flip)
+        flip = rectangles.per_image(draws[:, 2] < augmentation.flip)
         images, kept = (jnp.where(flip, x[:, :, ::-1], x) for x in (images, kept))
     if augmentation.erasing:
-        erase = _per_image(draws[:, 3] < augmentation.erasing)
+        erase = rectangles.per_image(draws[:, 3] < augmentation.erasing)
         tries = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (_TRIES, 2)))(keys)
-        kept &= ~(erase & _rectangle(images.shape, tries, draws[:, 4:6], augmentation))
-    normalized = augmentation.exchange_normalized
-    images = normalize(images) if normalized else images.astype(jnp.float32)
-    if modality == VISIBLE and (augmentation.channel_exchange or augmentation.random_gray):
+        ranges = {"areas": augmentation.erasing_area, "aspects": augmentation.erasing_aspect}
+        size = rectangles.first_that_fits(tries, height, width, **ranges)
+        kept &= ~(erase & rectangles.placed(size, draws[:, 4:6], height, width))
+    images = images.astype(jnp.float32)
+    mixes = modality == VISIBLE and (augmentation.channel_exchange or augmentation.random_gray)
+    if mixes and not augmentation.exchange_normalized:
         images = _mix_channels(images, draws[:, 8:11], augmentation)
-    images = images if normalized else normalize(images)
+    images = _enhanced(images, keys, augmentation)
+    images = normalize(images)
+    if mixes and augmentation.exchange_normalized:
+        images = _mix_channels(images, draws[:, 8:11], augmentation)
     if modality != VISIBLE and augmentation.infrared_exchange:
-        weights = jnp.asarray(_INFRARED_VIEWS)[_integers(draws[:, 10], len(_INFRARED_VIEWS))]
+        weights = jnp.asarray(_INFRARED_VIEWS)[rectangles.integers(draws[:, 10], len(_INFRARED_VIEWS))]
         images = _shown(images, draws[:, 8] < augmentation.infrared_exchange, weights)
     return jnp.where(kept, images, 0.0)
 
@@ -108,73 +123,46 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
 def _crop(images: jax.Array, draws: jax.Array, pad: int) -> tuple[jax.Array, jax.Array]:
     """Shifts each image by up to `pad` pixels; also says which pixels [n, H, W, 1] come from inside the image."""
     _, height, width, channels = images.shape
-    offsets = _integers(draws, 2 * pad + 1)
+    offsets = rectangles.integers(draws, 2 * pad + 1)
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
 
     def window(image, offset):
         return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), (height, width, channels))
 
-    rows, columns = _grid(height, width)
-    inside = _between(rows + _per_image(offsets[:, 0]), pad, pad + height)
-    inside &= _between(columns + _per_image(offsets[:, 1]), pad, pad + width)
+    rows, columns = rectangles.grid(height, width)
+    inside = rectangles.between(rows + rectangles.per_image(offsets[:, 0]), pad, pad + height)
+    inside &= rectangles.between(columns + rectangles.per_image(offsets[:, 1]), pad, pad + width)
     return jax.vmap(window)(padded, offsets), inside
 
 
-def _rectangle(shape: tuple[int, ...], tries: jax.Array, position: jax.Array, augmentation: Augmentation) -> jax.Array:
-    """Mask [n, H, W, 1] of a random rectangle in each image: area and aspect uniform, drawn anew until it fits.
-
-    Args:
-      shape: of the images.
-      tries: uniform numbers [n, tries, 2]; if no try fits, the last one is cut to the size of the image.
-      position: uniform numbers [n, 2].
-      augmentation: the ranges.
-    """
-    _, height, width, _ = shape
-    (low, high), (lowest, highest) = augmentation.erasing_area, augmentation.erasing_aspect
-    area = (low + (high - low) * tries[..., 0]) * (height * width)
-    aspect = lowest + (highest - lowest) * tries[..., 1]
-    sizes = jnp.maximum(jnp.round(jnp.sqrt(jnp.stack([area * aspect, area / aspect], axis=-1))).astype(jnp.int32), 1)
-    limit = jnp.array([[[height, width]]])
-    fits = jnp.all(sizes < limit, axis=-1).at[:, -1].set(True)
-    sizes = jnp.minimum(sizes, limit)[jnp.arange(len(sizes)), jnp.argmax(fits, axis=1)]
-    rectangle_height, rectangle_width = sizes[:, 0], sizes[:, 1]
-    top = _integers(position[:, 0], height - rectangle_height + 1)
-    left = _integers(position[:, 1], width - rectangle_width + 1)
-
-    rows, columns = _grid(height, width)
-    inside_rows = _between(rows, _per_image(top), _per_image(top + rectangle_height))
-    return inside_rows & _between(columns, _per_image(left), _per_image(left + rectangle_width))
+def _enhanced(images: jax.Array, keys: jax.Array, augmentation: Augmentation) -> jax.Array:
+    """Float images in [0, 255] after moderate and radical linear enhancement."""
+    moderate, radical = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number) for number in (2, 3))
+    if augmentation.moderate_enhancement:
+        images = linear_enhancement.moderate(
+            images, moderate, probability=augmentation.moderate_enhancement, beta=augmentation.moderate_beta
+        )
+    if augmentation.radical_enhancement:
+        images = linear_enhancement.radical(
+            images,
+            radical,
+            probability=augmentation.radical_enhancement,
+            beta=augmentation.radical_beta,
+            darkest=augmentation.radical_darkest,
+        )
+    return images
 
 
 def _mix_channels(images: jax.Array, draws: jax.Array, augmentation: Augmentation) -> jax.Array:
     """Replaces all three channels by one of them, or by the luma, or keeps them."""
     exchange = draws[:, 0] < augmentation.channel_exchange
     gray = draws[:, 1] < augmentation.random_gray
-    one_channel = jax.nn.one_hot(_integers(draws[:, 2], 3), 3)
+    one_channel = jax.nn.one_hot(rectangles.integers(draws[:, 2], 3), 3)
     weights = jnp.where(exchange[:, None], one_channel, jnp.array([LUMA]))
     return _shown(images, exchange | gray, weights)
 
 
 def _shown(images: jax.Array, where: jax.Array, weights: jax.Array) -> jax.Array:
     """Images [n, H, W, 3] whose three channels are, `where` [n], their sum weighted by `weights` [n, 3]."""
-    mixed = sum(images[..., c : c + 1] * _per_image(weights[:, c]) for c in range(3))
-    return jnp.where(_per_image(where), mixed, images)
-
-
-def _integers(draws: jax.Array, upper: int | jax.Array) -> jax.Array:
-    """Turns uniform numbers in [0, 1) into integers in [0, upper)."""
-    return jnp.floor(draws * upper).astype(jnp.int32)
-
-
-def _grid(height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Row numbers [1, H, 1, 1] and column numbers [1, 1, W, 1]."""
-    return jnp.arange(height).reshape(1, -1, 1, 1), jnp.arange(width).reshape(1, 1, -1, 1)
-
-
-def _between(x: jax.Array, low: int | jax.Array, high: int | jax.Array) -> jax.Array:
-    return (low <= x) & (x < high)
-
-
-def _per_image(x: jax.Array) -> jax.Array:
-    """[n] -> [n, 1, 1, 1]."""
-    return x.reshape(-1, 1, 1, 1)
+    mixed = sum(images[..., c : c + 1] * rectangles.per_image(weights[:, c]) for c in range(3))
+    return jnp.where(rectangles.per_image(where), mixed, images)

@@ -17,6 +17,10 @@ Batch = dict[str, dict[str, Array]]
 Metrics = dict[str, jax.Array]
 
 
+# What a step reads of a batch, for each modality.
+READS = ("image", "label", "slot")
+
+
 class State(flax.struct.PyTreeNode):
     """Everything that changes while training.
 
@@ -70,7 +74,10 @@ class Method(Protocol):
 
 @runtime_checkable
 class Trained(Protocol):
-    """A method that learns step by step. The training loop knows this interface and nothing else of it."""
+    """A method that learns step by step. The training loop knows this interface and nothing else of it.
+
+    A method that reads more of a batch than `READS` names all that it reads as `reads`: the rest stays on the host.
+    """
 
     def update(self, state: State, batch: Batch) -> Update:
         """One step on this device's share of the batch; runs under `parallel.data_parallel`."""

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.classical import FEATURES
 from jax_mspac.methods import metric
 from jax_mspac.methods.base import State, System
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector, check, one_of, setting
 
 PyTree = Any

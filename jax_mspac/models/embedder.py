@@ -42,7 +42,7 @@ class Embedder(nn.Module):
     """Backbone, part attention in a cascade, pooling, an optional linear layer and a batch normalization neck.
 
     The neck is BNNeck (Luo et al., arXiv 1903.07071), whose bias stays zero, or that of systems from before it: batch
-    normalization with a bias, and ReLU. The number of parts P is 1, or `stripes`.
+    normalization with a bias, and ReLU. The number of parts P is 1, `stripes`, or one more with `global_part`.
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
     reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
 
@@ -51,6 +51,7 @@ class Embedder(nn.Module):
 
     Attributes:
       stripes: n > 0 for one feature per stripe, 0 for one global feature.
+      global_part: whether stripes are followed by a feature of the whole map, as in RLE's network.
       axis_name: mapped axis for synchronized batch normalization while training.
     """
 
@@ -73,6 +74,7 @@ class Embedder(nn.Module):
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
     kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms of some operations on CPUs; native: XLA's")
     stripes: int = 0
+    global_part: bool = False
     axis_name: str | None = None
 
     def __post_init__(self):
@@ -127,7 +129,6 @@ class Embedder(nn.Module):
             raise SettingsError(dict.fromkeys(misfits))
         if self.input_form == "zero_padding":
             images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
-        num_parts = self.stripes or 1
         x = _backbone(self, name="backbone")(images, train=train)
         x = CascadedPartAttention(
             parts=self.parts,
@@ -139,7 +140,10 @@ class Embedder(nn.Module):
         pool = average_pool
         if self.pooling == "gem":
             pool = GeneralizedMeanPool(self.gem_exponent, self.gem_learned, name="pooling")
-        features = pool(split_stripes(x, num_parts))
+        features = pool(split_stripes(x, self.stripes or 1))
+        if self.stripes and self.global_part:
+            features = jnp.concatenate([features, pool(split_stripes(x, 1))], axis=1)
+        num_parts = features.shape[1]
         if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
             features = jnp.stack([layer(features[:, i]) for i, layer in enumerate(layers)], axis=1)

@@ -27,8 +27,9 @@ class Row(NamedTuple):
 
     Attributes:
       path: regular expression of a path such as embedder/neck/scale.
-      name: what `Match.expand` makes a tensor's name of. With {part} or {number}, which count from 0 and from 1, the
-        leaf holds such a tensor of each part, one after the other; a group called "part" in the path is the one part.
+      name: what `Match.expand` makes a tensor's name of. With {part} or {number}, which count from 0 and from 1, or
+        {name}, one of `Layout.parts`, the leaf holds such a tensor of each part, one after the other; a group called
+        "part" in the path is the one part.
       axes: of the tensor, in the order of the leaf's, as in `pretrained.Row`; axes of size 1 come and go in front.
       minus: name, likewise, of a tensor that is taken off: a bias before a normalization belongs to its mean.
     """
@@ -63,6 +64,7 @@ class Layout:
       zeros: of the names of those that have no place here and do nothing, because they are zero.
       older: (pattern, replacement) of names that some versions of the code have.
       more: the tensors that the code also needs, made of the others.
+      parts: what {name} stands for in `rows`, part by part.
     """
 
     streams: Mapping[str, str]
@@ -73,6 +75,7 @@ class Layout:
     zeros: str = ""
     older: tuple[str, str] = ("$^", "")
     more: Callable[[Tensors], dict[str, np.ndarray]] = lambda tensors: {}
+    parts: tuple[str, ...] = ()
 
     def renamed(self, tensors: Tensors) -> dict[str, np.ndarray]:
         """The tensors under the names of `rows`."""
@@ -220,7 +223,8 @@ def _places(path: str, parts: int, layout: Layout, names: TorchNames) -> list[_P
         alone = None if whole else match.groupdict().get("part")
         listed = []
         for part in (0,) if whole else range(parts) if alone is None else (int(alone),):
-            name, minus = (match.expand(text).format(part=part, number=part + 1) for text in (row.name, row.minus))
+            known = {"part": part, "number": part + 1, "name": layout.parts[part] if layout.parts else ""}
+            name, minus = (match.expand(text).format(**known) for text in (row.name, row.minus))
             listed.append(_Place(None if whole or alone else part, name, row.axes, minus))
         return listed
     return None

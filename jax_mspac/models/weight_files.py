@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from jax_mspac.errors import UserError
 from jax_mspac.runtime.files import write_whole
@@ -62,7 +61,7 @@ def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """
     path = Path(path)
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]]
-    readers = {".safetensors": safetensors.numpy.load_file, ".npz": _load_npz}
+    readers = {".safetensors": _load_safetensors, ".npz": _load_npz}
     readers |= dict.fromkeys((".pth", ".pt", ".t"), _load_torch)
     if path.suffix not in readers:
         raise UserError(f"{path}: weights files end in one of {', '.join(readers)}")
@@ -144,6 +143,12 @@ def _torch(path: Path) -> ModuleType:
             ".safetensors of them"
         ) from error
     return torch
+
+
+def _load_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
 
 
 def _numpy_globals() -> list[Any]:

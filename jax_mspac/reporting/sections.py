@@ -5,7 +5,6 @@ import numpy as np
 from jax_mspac.data import published, registry
 from jax_mspac.data.data_set import DataSet
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.images import read_rgb
 from jax_mspac.metrics.distances import cosine_distances
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import cameras, curves, embedding_map, heatmaps, histograms, rankings, scores, style
@@ -119,8 +118,8 @@ def _ranking(run: Run, found: rankings.Search, query: int, name: str) -> Ranking
     shown = rankings.places(found, query)
     position = int(found.queries[query])
     # As they are stored, before the model's resizing.
-    images = [read_rgb(image_set.images[place.position]) for place in shown]
-    sheet = rankings.strip(read_rgb(image_set.images[position]), images, shown)
+    images = [image_set.picture(place.position) for place in shown]
+    sheet = rankings.strip(image_set.picture(position), images, shown)
     identity, camera = image_set.identity_names[image_set.identities[position]], image_set.cameras[position]
     precision = found.average_precision[query]
     matches = [place.rank for place in shown if place.rank is not None and place.match]

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
@@ -18,6 +17,7 @@ from jax_mspac.runs import config_file, provenance, workdir
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import disk
+from jax_mspac.runtime.fields import ConfigDict
 
 _SHOWN = 5
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.evaluation.evaluator import Embed, Evaluator
 from jax_mspac.runs import provenance, results
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import distributed, parallel
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.runtime.files import write_whole
 
 BASELINES_FILE = "baselines.json"

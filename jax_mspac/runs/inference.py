@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jax_mspac.data.image_set import digest_of
 from jax_mspac.data.images import parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed
@@ -28,6 +29,7 @@ class Model:
 
     Attributes:
       config: of the training run.
+      workdir: its folder.
       step: of the checkpoint.
       variables: parameters and BatchNorm statistics.
       provenance: whom it was trained on, see `runs.provenance.record`; None where the run has no such record.
@@ -35,6 +37,7 @@ class Model:
 
     def __init__(self, experiment: Experiment, step: int, variables: Any):
         self.config = experiment.config
+        self.workdir = experiment.folder
         self.step = step
         self.variables = parallel.replicate(variables)
         self.provenance = provenance.read(experiment.folder)
@@ -137,7 +140,7 @@ class Model:
         if self.provenance is None or self.provenance["train"] is None:
             raise UserError(provenance.unknown(self.provenance))
         try:
-            digests = [provenance.digest_of(pathlib.Path(file).read_bytes()) for file in files]
+            digests = [digest_of(pathlib.Path(file).read_bytes()) for file in files]
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}") from None
         return np.isin(digests, self.provenance["image_digests"])

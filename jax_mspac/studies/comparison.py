@@ -17,11 +17,14 @@ _SYSTEMS = {
     "two_stream": "Two-stream",
     "zero_padding": "Zero-Padding",
     "bdtr": "BDTR",
+    "cmgan": "cmGAN",
     "ebdtr": "eBDTR",
+    "msr": "MSR",
     "hetero_center": None,
     "hetero_center_triplet": None,
     "agw": None,
     "caj": None,
+    "rle": None,
     "mspac": "MSPAC-MeCen",
 }
 _PRINTED = {row.system: row.scores for row in published.sysu_mm01(mode="all", shots=1, direction="infrared->visible")}

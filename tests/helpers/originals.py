@@ -1,8 +1,11 @@
 """Weights and inputs by rule, for which tests carry what the published PyTorch code of other systems gives.
 
-The numbers were computed by the authors' own files in float64 (AGW, CAJ: github.com/mangye16/Cross-Modal-Re-ID-baseline
-at e817a26; hetero-center triplet: github.com/hijune6/Hetero-center-triplet-loss-for-VT-Re-ID at ecb8603; hetero-center:
-github.com/98zyx/Hetero-center-loss-for-cross-modality-person-re-id at 79edd97), but for BDTR
+The numbers were computed by the authors' own files, in float32 for RLE (github.com/stone96123/RLE at c3245b3) and DEEN
+(github.com/ZYK100/LLCM at 886e27c), whose networks are those for SYSU-MM01, and in float64 for the others (AGW, CAJ:
+github.com/mangye16/Cross-Modal-Re-ID-baseline at e817a26; hetero-center triplet:
+github.com/hijune6/Hetero-center-triplet-loss-for-VT-Re-ID at ecb8603; hetero-center:
+github.com/98zyx/Hetero-center-loss-for-cross-modality-person-re-id at 79edd97;
+cmGAN: github.com/sshkhr/cmGAN at cb449c3, by others than its authors), but for BDTR
 (github.com/mangye16/Visible-Thermal-Person-Re-Identification at 4a83564), whose TensorFlow code was transliterated.
 """
 
@@ -32,10 +35,10 @@ def features(kind: str, seed: int, distance: float, rows: int) -> np.ndarray:
     return (made * (distance / 32)).astype(np.float32)
 
 
-def pixels() -> dict[str, np.ndarray]:
-    """Normalized pixels float32 [4, 288, 144, 3] of each modality."""
+def pixels(height: int = 288, width: int = 144) -> dict[str, np.ndarray]:
+    """Normalized pixels float32 [4, height, width, 3] of each modality."""
     rng = np.random.default_rng(7)
-    maps = [(rng.standard_normal((4, 3, 288, 144)) * 0.5).astype(np.float32) for _ in range(2)]
+    maps = [(rng.standard_normal((4, 3, height, width)) * 0.5).astype(np.float32) for _ in range(2)]
     return dict(zip(("visible", "infrared"), (each.transpose(0, 2, 3, 1) for each in maps), strict=True))
 
 

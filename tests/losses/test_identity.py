@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_mspac.losses import identity
+from jax_mspac.losses import Examples, identity
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
@@ -21,6 +21,17 @@ def test_value_and_gradient_match_torch(label_smoothing):
 
 def test_equal_logits_cost_log_of_the_number_of_classes():
     np.testing.assert_allclose(identity.cross_entropy(np.full((4, 395), 7.0), np.arange(4)), np.log(395), rtol=1e-6)
+
+
+@pytest.mark.parametrize("global_part", [False, True])
+def test_parts_are_averaged_and_the_whole_map_counts_by_itself(global_part):
+    logits = np.random.default_rng(2).normal(size=(5, 3, 4)).astype(np.float32)
+    labels = np.array([0, 3, 1, 1, 2])
+    examples = Examples({}, logits, labels, 2, np.asarray, global_part=global_part)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    one, two, three = -np.log(shares[np.arange(5), :, labels]).mean(axis=0)
+    expected = (one + two) / 2 + three if global_part else (one + two + three) / 3
+    np.testing.assert_allclose(identity.Identity()(examples), expected, rtol=1e-5)
 
 
 def test_a_label_that_is_no_class_is_seen():

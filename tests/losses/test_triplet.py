@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_mspac.losses import triplet
+from jax_mspac.losses import Examples, triplet
 
 LOSSES = {
     "hard": functools.partial(triplet.batch_hard, margin=0.3),
@@ -114,6 +114,18 @@ def test_an_anchor_without_another_positive_still_pushes_its_negatives():
 def test_separated_identities_cost_nothing_beyond_the_margin():
     features = np.array([[0.0], [0.1], [5.0], [5.2]], np.float32)
     assert LOSSES["hard"](features, np.array([0, 0, 1, 1])) == 0
+
+
+@pytest.mark.parametrize("global_part", [False, True])
+def test_parts_have_losses_of_their_own(global_part):
+    features, labels = _example()
+    parts = np.stack([features, 2 * features[:, ::-1], features**2], axis=1)
+    examples = Examples({"before_neck": parts}, None, labels, 2, jnp.asarray, global_part=global_part)
+    one, two, three = (float(triplet.batch_hard(parts[:, part], labels, margin=0.3)) for part in range(3))
+    expected = (one + two) / 2 + three if global_part else (one + two + three) / 3
+    np.testing.assert_allclose(triplet.BatchHard(parts="alone")(examples, {}), expected, rtol=1e-5)
+    whole = triplet.batch_hard(parts.reshape(len(parts), -1), labels, margin=0.3)
+    np.testing.assert_allclose(triplet.BatchHard()(examples, {}), whole, rtol=1e-5)
 
 
 def test_candidates_need_labels():

@@ -14,7 +14,8 @@ def only(**switches):
     return Augmentation(**{"pad": 0, "flip": 0.0, "erasing": 0.0, **switches})
 
 
-ALL = only(pad=2, flip=0.5, erasing=0.5, channel_exchange=0.4, random_gray=0.3)
+COLORS = {"channel_exchange": 0.4, "random_gray": 0.3, "moderate_enhancement": 0.5, "radical_enhancement": 0.5}
+ALL = only(pad=2, flip=0.5, erasing=0.5, **COLORS)
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 augment = jax.jit(augment, static_argnames=("modality", "augmentation"))
 
@@ -244,6 +245,11 @@ def test_color_switches_leave_infrared_alone():
         ("erasing_area", (0.0, 0.4)),
         ("erasing_area", (0.4, 1.1)),
         ("erasing_aspect", (2.0, 0.5)),
+        ("moderate_enhancement", 1.5),
+        ("radical_enhancement", -0.5),
+        ("moderate_beta", 0.0),
+        ("radical_beta", 1.5),
+        ("radical_darkest", 1.0),
     ],
 )
 def test_values_out_of_range_are_refused(name, value):

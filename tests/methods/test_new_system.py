@@ -48,11 +48,11 @@ def test_it_trains_resumes_to_the_bit_and_is_evaluated(folder, tmp_path):
     # The metrics of a player that rests are told too.
     names = {"loss", "loss_discriminator", "gradient_norm_encoder", "gradient_norm_discriminator"}
     assert all(names <= line.keys() for line in lines) and len(lines) == STEPS
-    assert [line["gradient_norm_discriminator"] > 0 for line in lines] == [True, False] * (STEPS // 2)
+    assert [line["gradient_norm_discriminator"] > 0 for line in lines] == [False, True] * (STEPS // 2)
     states = [state_of(config, tmp_path / "whole", step) for step in range(1, STEPS + 1)]
     kernels = [state.training["networks"]["discriminator"]["params"]["kernel"] for state in states]
     moved = [not np.array_equal(a, b) for a, b in zip(kernels, kernels[1:], strict=False)]
-    assert moved == [False, True] * 3 + [False]
+    assert moved == [True, False] * 3 + [True]
     assert lines[-1]["loss"] < lines[0]["loss"]
 
     # As if it had been killed after step 3: between a move and a rest.
@@ -107,16 +107,16 @@ def test_a_value_that_is_not_finite_in_either_player_stops_or_is_skipped(folder,
 
     def broken(game, networks, view, key):
         loss, outcome = sound(game, networks, view, key)
-        return loss * jnp.where(view["step"] == 2, jnp.nan, 1.0), outcome
+        return loss * jnp.where(view["step"] == 3, jnp.nan, 1.0), outcome
 
     monkeypatch.setattr(PAGE.Game, move, broken)
     config = game_config(folder, **{"eval.every": 0})
-    with pytest.raises(UserError, match=f"gradient_norm_{player}.* of step 3 is not finite"):
+    with pytest.raises(UserError, match=f"gradient_norm_{player}.* of step 4 is not finite"):
         train(config, tmp_path / "stops")
-    assert sorted(int(p.name) for p in (tmp_path / "stops" / FOLDER).iterdir() if p.name.isdecimal()) == [1, 2]
+    assert sorted(int(p.name) for p in (tmp_path / "stops" / FOLDER).iterdir() if p.name.isdecimal()) == [1, 2, 3]
     config.train.skip_nonfinite = 1
     train(config, tmp_path / "skips")
-    before, after = (state_of(config, tmp_path / "skips", step) for step in (2, 3))
+    before, after = (state_of(config, tmp_path / "skips", step) for step in (3, 4))
     jax.tree.map(np.testing.assert_array_equal, before.variables, after.variables)
     jax.tree.map(np.testing.assert_array_equal, before.training, after.training)
     assert json.loads((tmp_path / "skips" / "metrics.jsonl").read_text().splitlines()[-1])["skipped"] == 1.0

@@ -51,6 +51,22 @@ def test_average_pool_is_the_mean():
     assert average_pool(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.float32
 
 
+def test_a_global_part_follows_the_stripes_with_a_neck_of_its_own():
+    x, stripes = images(), TINY(stripes=3)
+    both = TINY(stripes=3, global_part=True)
+    variables = filled(both, x)
+    neck = variables["params"]["neck"]["scale"].reshape(4, -1)
+    found = both.apply(variables, x, train=False)
+    assert found["before_neck"].shape == (8, 4, neck.shape[1])
+    np.testing.assert_allclose(found["before_neck"][:, 3], found["before_neck"][:, :3].mean(axis=1), rtol=1e-5)
+    alone = stripes.apply(filled(stripes, x), x, train=False)
+    np.testing.assert_allclose(found["before_neck"][:, :3], alone["before_neck"], rtol=1e-6)
+    doubled = variables["params"] | {"neck": {"scale": neck.at[3].mul(2).reshape(-1)}}
+    changed = both.apply({**variables, "params": doubled}, x, train=False)["after_neck"]
+    factors = np.array([1.0, 1.0, 1.0, 2.0]).reshape(1, 4, 1)
+    np.testing.assert_allclose(changed, factors * found["after_neck"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("p", [1.0, 3.0, 6.5])
 def test_gem_agrees_with_numpy(p):
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
