@@ -176,7 +176,7 @@ def test_the_embedder_hides_the_modality_where_it_plays_and_not_where_it_does_no
 
 def test_linear_layers_start_as_torch_s():
     method = methods.build(game_config(), num_identities=CLASSES)
-    networks = jax.jit(method.init)(jax.random.key(0)).training["networks"]
+    networks = jax.jit(method.init)(jax.random.key(0, impl="rbg")).training["networks"]
     heads, discriminator = networks["heads"]["params"], networks["discriminator"]["params"]
     layers = {512: [heads["classifier"]]}  # inputs -> what starts within 1 / sqrt(inputs) of 0
     layers |= {32: [*heads["classifier_hidden_0"].values(), *discriminator["hidden_0"].values()]}

@@ -1,6 +1,7 @@
 """MSR: its losses against a transcription, what its own layers see, and a whole run with the metric at the end."""
 
 import dataclasses
+import functools
 import json
 
 import jax
@@ -52,7 +53,7 @@ def test_the_loss_is_the_formula():
     heads = {name: {"kernel": kernels[name], "bias": biases[name]} for name in kernels}
     networks = {"heads": {"params": {"classifier": classifier[None]}}, "specific": {"params": heads}}
     view = {"before_neck": 100 * g, "after_neck": g, "specific": f}
-    total, outcome = method.loss(jax.tree.map(jnp.float32, networks), view, jax.random.key(0))
+    total, outcome = jax.jit(method.loss)(jax.tree.map(jnp.float32, networks), view, jax.random.key(0))
 
     def cross_entropy(logits, labels):
         return np.mean([np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)])
@@ -80,12 +81,13 @@ def test_the_loss_is_the_formula():
 def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality(monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet18", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     method = built()
-    state = method.init(jax.random.key(0))
+    state = jax.jit(method.init)(jax.random.key(0, impl="rbg"))
     assert state.training["networks"].keys() == {"heads", "specific"}
     rng = np.random.default_rng(1)
     images = {name: rng.normal(size=(2, 64, 32, 3)).astype(np.float32) for name in ("visible", "infrared")}
     variables = state.variables["embedder"]
-    features, _ = method.embedded(variables, images, train=False)
+    embedded = jax.jit(functools.partial(method.embedded, train=False))
+    features, _ = embedded(variables, images)
     model = method.embedder
     own = resnet.Stages(
         block=resnet.BasicBlock,
@@ -102,9 +104,10 @@ def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality(monke
     pooled = []
     for name, x in images.items():
         of_modality = {part: leaves["backbone"][name] for part, leaves in variables.items()}
-        pooled.append(np.asarray(own.apply(of_modality, x, train=False)).mean(axis=(1, 2)))
+        apply = jax.jit(functools.partial(own.apply, train=False))
+        pooled.append(np.asarray(apply(of_modality, x)).mean(axis=(1, 2)))
     np.testing.assert_allclose(features["specific"][:, 0], np.concatenate(pooled), rtol=1e-4, atol=1e-5)
-    alone, _ = method.embedded(variables, {"infrared": images["infrared"]}, train=False)
+    alone, _ = embedded(variables, {"infrared": images["infrared"]})
     np.testing.assert_allclose(alone["specific"], features["specific"][2:], rtol=1e-5, atol=1e-6)
 
 
