@@ -8,6 +8,7 @@ in the input come out as a non-finite loss, so that a diverged run is seen.
 
 from jax_mspac.losses.base import Examples, Loss
 from jax_mspac.losses.contrastive import Contrastive
+from jax_mspac.losses.embeddings import Alignment, PairMining
 from jax_mspac.losses.hetero_center import HeteroCenter
 from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
 from jax_mspac.losses.identity import Identity
@@ -25,6 +26,8 @@ LOSSES: dict[str, type[Loss]] = {
     "contrastive": Contrastive,
     "dual_constrained": DualConstrained,
     "center_constrained": CenterConstrained,
+    "pair_mining": PairMining,
+    "alignment": Alignment,
 }
 
 __all__ = ["LOSSES", "Examples", "Identity", "Loss"]

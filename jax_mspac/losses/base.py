@@ -74,6 +74,8 @@ class Loss:
     weight: float = setting(0.0, NOT_NEGATIVE, "0: this loss is not used")
     feature: str = setting("before_neck", one_of(FEATURES), "which feature it sees")
 
+    # Whether it is of several embeddings of an image: see `losses.embeddings`.
+    needs_embeddings = False
     __post_init__ = check
 
     def init(self, key: jax.Array, *, dim: int, num_identities: int) -> PyTree:

@@ -9,6 +9,7 @@ from jax_mspac.methods import (
     agw,
     bdtr,
     caj,
+    deen,
     ebdtr,
     handcrafted,
     hetero_center,
@@ -37,6 +38,7 @@ METHODS: dict[str, System] = {
     "agw": agw.SYSTEM,
     "caj": caj.SYSTEM,
     "rle": rle.SYSTEM,
+    "deen": deen.SYSTEM,
     "mspac": mspac.SYSTEM,
 }
 
