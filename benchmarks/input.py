@@ -218,7 +218,7 @@ class Ours(_Program):
         return np.concatenate([part["image"][0] for part in next(self._batches(True)).values()])
 
     def _batches(self, keep: bool) -> Iterator[Any]:
-        from jax_mspac.data.input import training_batches
+        from jax_mspac.data.batches import training_batches
 
         size = dict(zip(("height", "width"), self._size, strict=True))
         keep_bytes = _KEEP_BYTES if keep else 0

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ml_collections import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Leaf of a Flax module -> name in a torch module.

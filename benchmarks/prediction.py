@@ -5,10 +5,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from jax_mspac.data.registry import named
-from jax_mspac.metrics.distances import BUDGET
+from benchmarks import costs
+from benchmarks.costs import CHIP_COUNTS
 
 Row = Mapping[str, Any]
 
@@ -50,18 +48,12 @@ CHIPS = (
     Chip(name="H100 SXM", flops=989e12, memory=3350, fast=450, slow=50, **_GPU),
     Chip(name="H200 SXM", flops=989e12, memory=4800, fast=450, slow=50, **_GPU),
 )
-CHIP_COUNTS = (8, 64, 256, 1024)
 # Assumed shares of the vendors' peaks.
 COMPUTE, MEMORY, LINKS = 0.4, 0.7, 0.8
 # The programs that were read are in float32. Almost all they move are activations, half as large in bfloat16.
 BFLOAT16 = 0.5
 # The part of a step in which gradients are there to be sent while others are computed.
 BACKWARD = 2 / 3
-CLASSES = (395, 1_000, 10_000, 100_000, 1_000_000)
-GALLERIES = (10_000, 100_000, 1_000_000, 10_000_000)
-QUERIES = 1_000
-CAMERAS = (2, 6, 9, 20)
-FLOAT = 4  # bytes
 
 
 class Work(NamedTuple):
@@ -108,7 +100,7 @@ def work(row: Row) -> Work:
 def extrapolated(weak: Sequence[Row], chips: int) -> Work:
     """The work of a chip under weak scaling: of the row of so many, or on the line through the two of the most chips.
 
-    The losses compare each example with those of all chips, so that their part grows with the chips.
+    A loss that compares each example with those of all chips grows with the chips.
     """
     by_devices = {row["devices"]: work(row) for row in weak}
     if chips in by_devices:
@@ -164,9 +156,13 @@ def markdown(rows: Sequence[Row]) -> str:
             parts += [f"### {backbone}, {total} images per step", _strong(strong)]
             parts += [f"### {backbone}: images of a device", _batch(strong)]
         any_row = (weak or strong)[0]
-        parts += [f"### {backbone}: identities", identities_table(any_row)]
-        parts += [f"### {backbone}: gallery searched by {QUERIES:,} queries, a feature", gallery_table(any_row)]
-    return "\n\n".join([*parts, "### Cameras: all rows of a table together", cameras_table()])
+        parts += [f"### {backbone}: losses that compare all examples", costs.pairs_table(any_row)]
+        parts += [f"### {backbone}: identities", costs.identities_table(any_row)]
+        parts += [
+            f"### {backbone}: gallery searched by {costs.QUERIES:,} queries, a feature",
+            costs.gallery_table(any_row),
+        ]
+    return "\n\n".join([*parts, "### Cameras: all rows of a table together", costs.cameras_table()])
 
 
 _REGIMES = ("weak", "strong")
@@ -176,7 +172,7 @@ def _programs(rows: Iterable[Row]) -> str:
     names = ("all_reduce", "all_gather", "reduce_scatter")
     head = "backbone, regime, devices, images per device, GFLOPs, relative, GB accessed, GB memory, collectives"
     head += ", MB summed (by hand), MB gathered (by hand), MB scattered (by hand)"
-    return _table(
+    return costs.table(
         head.split(", "),
         (
             [row["backbone"], row["regime"], row["devices"], row["images"], f"{row['ours'] / 1e9:.1f}"]
@@ -191,7 +187,7 @@ def _programs(rows: Iterable[Row]) -> str:
 def chips_table() -> str:
     """What the predictions take the chips to be."""
     head = "chip, peak TFLOP/s (bfloat16), memory GB/s, chips of an island, GB/s to it, GB/s out of it"
-    return _table(
+    return costs.table(
         [*head.split(", "), "µs a message in it", "µs out of it"],
         (
             [chip.name, f"{chip.flops / 1e12:g}", f"{chip.memory:g}", chip.island, f"{chip.fast:g}", f"{chip.slow:g}"]
@@ -222,7 +218,7 @@ def _weak(rows: Sequence[Row]) -> str:
             took, images = seconds(extrapolated(rows, chips), chip, chips), chips * rows[0]["images"]
             efficiency = (alone / took.overlapped, alone / took.in_turn)
             lines.append([chip.name, chips, f"{images:,}", *_times(took, images, efficiency)])
-    return _table(["chip", "chips", "images per step", *_TIMES.split(", ")], lines)
+    return costs.table(["chip", "chips", "images per step", *_TIMES.split(", ")], lines)
 
 
 def _strong(rows: Sequence[Row]) -> str:
@@ -234,7 +230,7 @@ def _strong(rows: Sequence[Row]) -> str:
             took = seconds(work(row), chip, chips)
             efficiency = (alone / chips / took.overlapped, alone / chips / took.in_turn)
             lines.append([chip.name, chips, row["images"], *_times(took, images, efficiency)])
-    return _table(["chip", "chips", "images per chip", *_TIMES.split(", ")], lines)
+    return costs.table(["chip", "chips", "images per chip", *_TIMES.split(", ")], lines)
 
 
 def _times(took: Seconds, images: int, efficiency: tuple[float, float]) -> list[str]:
@@ -243,7 +239,7 @@ def _times(took: Seconds, images: int, efficiency: tuple[float, float]) -> list[
 
 
 def _batch(rows: Iterable[Row]) -> str:
-    return _table(
+    return costs.table(
         ["images of a device", "GFLOPs per image", "GB accessed per image", "GB memory"],
         (
             [row["images"], f"{row['ours'] / row['images'] / 1e9:.2f}"]
@@ -251,87 +247,3 @@ def _batch(rows: Iterable[Row]) -> str:
             for row in sorted(rows, key=lambda row: row["images"])
         ),
     )
-
-
-def identity_costs(row: Row, classes: int) -> dict[str, int]:
-    """What so many training identities cost: a classifier and centers, of a feature each.
-
-    Returns:
-      parameters; bytes: all-reduced in a step; memory: of parameters, momentum and gradients; flops: of the classifier
-      on a device, forwards and twice as many backwards. Of the centers, a batch looks only at its own.
-    """
-    parameters = 2 * classes * row["feature_dim"]
-    flops = 6 * row["images"] * classes * row["feature_dim"]
-    return {"parameters": parameters, "bytes": FLOAT * parameters, "memory": 3 * FLOAT * parameters, "flops": flops}
-
-
-def identities_table(row: Row) -> str:
-    """Markdown of `identity_costs`, beside the rest of the step."""
-    own = identity_costs(row, CLASSES[0])
-    lines = []
-    for classes in CLASSES:
-        costs = identity_costs(row, classes)
-        total = row["ours"] - own["flops"] + costs["flops"]
-        lines.append(
-            [f"{classes:,}", f"{costs['parameters'] / 1e6:.1f}", f"{costs['bytes'] / 1e6:,.1f}"]
-            + [f"{costs['memory'] / 1e9:.2f}", f"{costs['flops'] / 1e9:,.1f}", f"{100 * costs['flops'] / total:.1f} %"]
-        )
-    head = "identities, million parameters, MB summed, GB memory, GFLOPs, of the step's FLOPs"
-    return _table(head.split(", "), lines)
-
-
-def gallery_table(row: Row) -> str:
-    """Markdown of what a search of growing galleries costs: embedding, comparing, sorting and memory."""
-    dim, lines = row["feature_dim"], []
-    for gallery in GALLERIES:
-        embedding, comparing = gallery * row["embed_flops"], 2 * QUERIES * gallery * dim
-        lines.append(
-            [f"{gallery:,}", f"{embedding / 1e15:,.3f}", f"{comparing / 1e15:,.6f}", f"{QUERIES * gallery / 1e9:g}"]
-            + [f"{FLOAT * gallery * dim / 1e9:,.2f}", max(1, BUDGET // gallery)]
-        )
-    head = "gallery images, PFLOPs to embed, PFLOPs to compare, billion pairs sorted, GB of features, queries at a time"
-    return _table(head.split(", "), lines)
-
-
-def cameras_table(identities: int = 50, images: int = 5) -> str:
-    """Markdown of what protocols ask for as cameras are added, each with so many images of a person and modality."""
-    lines = []
-    for name, counts in (("folder", CAMERAS), ("llcm", CAMERAS), ("sysu_mm01", (6,))):
-        for count in counts:
-            costs = camera_costs(name, count, identities=identities, images=images)
-            lines.append([name, count, *(f"{cost:,}" for cost in costs.values())])
-    head = "protocol, cameras, rows of the table, trials, queries, gallery of a trial, pairs ranked, pairs excluded"
-    return _table(head.split(", "), lines)
-
-
-def camera_costs(name: str, cameras: int, *, identities: int, images: int) -> dict[str, int]:
-    """What a protocol asks for where each camera has `images` of each identity in each of its modalities.
-
-    Returns:
-      rows; and over all rows trials, queries, gallery (of a trial), and ranked and excluded pairs. A query is ranked
-      once, against all images that are in the gallery of some trial.
-    """
-    of_camera = {3: (1,), 6: (1,)} if name == "sysu_mm01" else {}
-    everywhere = (0,) if name == "sysu_mm01" else (0, 1)
-    places = [(i, c, m) for c in range(1, cameras + 1) for m in of_camera.get(c, everywhere) for i in range(identities)]
-    ids, taken_by, modalities = np.repeat(np.array(places), images, axis=0).T
-    data_set = named(name)
-    settings = data_set.eval_fields
-    listed = data_set.search(ids, taken_by, modalities, identity_names=range(identities), settings=settings)
-    costs = dict.fromkeys(("rows", "trials", "queries", "gallery", "ranked", "excluded"), 0)
-    for protocol in listed:
-        queries = protocol.trials[0].queries
-        union = np.unique(np.concatenate([trial.gallery for trial in protocol.trials]))
-        costs["rows"] += 1
-        costs["trials"] += len(protocol.trials)
-        costs["queries"] += queries.size
-        costs["gallery"] += protocol.trials[0].gallery.size
-        costs["ranked"] += queries.size * union.size
-        if protocol.excluded:
-            pairs = protocol.excluded(ids[queries], taken_by[queries], ids[union], taken_by[union])
-            costs["excluded"] += int(pairs.sum())
-    return costs
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in (head, ["---"] * len(head), *lines))

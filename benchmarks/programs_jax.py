@@ -27,16 +27,17 @@ class TrainStep:
     Args:
       workload: what to train.
       cache: folder of compiled programs; None for none.
+      state: on the host, to start from; None for a new one, which takes a compilation.
     """
 
-    def __init__(self, workload: Workload, cache: str | None = None):
+    def __init__(self, workload: Workload, cache: str | None = None, state: State | None = None):
         _use_cache(cache)
         memory.keep()
         self._devices = jax.local_devices()[:1]
         self._resident = reporting.resident_memory()
         self._method = methods.build(workload.config(), num_identities=NUM_IDENTITIES)
         self._batch = _with_device_axis(workload)
-        self._state = parallel.replicate(initial_state(self._method), self._devices)
+        self._state = parallel.replicate(state or initial_state(self._method), self._devices)
         self._programs: dict[str, Any] = {}
         self._flops: dict[str, float] = {}
 
@@ -56,6 +57,15 @@ class TrainStep:
         seconds = time.perf_counter() - start
         self._flops[part] = lowered.cost_analysis()["flops"]
         return seconds
+
+    def costs(self, part: str) -> dict[str, float]:
+        """Of one run of a compiled part: bytes that its operations read and write, and GB of memory that it needs."""
+        compiled = self._programs[part]
+        memory = compiled.memory_analysis()
+        return {
+            "bytes": compiled.cost_analysis()["bytes accessed"],
+            "memory_GB": (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 1e9,
+        }
 
     def flops(self, part: str) -> float:
         """Of one run of a compiled part, as XLA counts those of the program before optimization."""
@@ -128,10 +138,10 @@ class TrainStep:
 class Embed:
     """The embedding as `jax_mspac.runs.evaluate` and `jax_mspac.load` run it, host to host."""
 
-    def __init__(self, workload: Workload):
+    def __init__(self, workload: Workload, state: State | None = None):
         memory.keep()
         self._method = methods.build(workload.config(), num_identities=NUM_IDENTITIES)
-        self._state = initial_state(self._method)
+        self._state = state or initial_state(self._method)
         self._variables = parallel.replicate(self._state.variables)
         self._embed = compiled_embed(self._method)
 

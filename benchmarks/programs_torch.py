@@ -1,5 +1,6 @@
 """The peer's side of the benchmarks of the training step and of the embedding: PyTorch, eager or compiled."""
 
+import gc
 import os
 import time
 from typing import Any
@@ -114,6 +115,33 @@ class TrainStep(_Program):
     def _on_host(self, array: np.ndarray) -> torch.Tensor:
         tensor = torch.from_numpy(array)
         return tensor.pin_memory() if self._device.type == "cuda" else tensor
+
+
+class Several:
+    """Programs of several workloads in one process: importing torch takes longer than most measurements."""
+
+    def __init__(self):
+        self._program: Any = None
+
+    def platform(self) -> str:
+        """What torch finds here, "gpu" or "cpu"."""
+        return "gpu" if torch.cuda.is_available() else "cpu"
+
+    def make(self, kind: str, *arguments: Any) -> None:
+        """Puts another program, "TrainStep" or "Embed", in the place of the present one."""
+        self.drop()
+        self._program = {"TrainStep": TrainStep, "Embed": Embed}[kind](*arguments)
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """What a method of the present program returns."""
+        return getattr(self._program, method)(*arguments)
+
+    def drop(self) -> None:
+        """Gives the program's memory back."""
+        self._program = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 class Embed(_Program):

@@ -1,4 +1,4 @@
-"""Writes the README's table of measurements from the JSON files of the benchmarks.
+"""Writes the table of docs/benchmarks.md from the JSON files of the benchmarks.
 
     python benchmarks/train_step.py --json benchmarks/results/train_step.json
     python benchmarks/table.py
@@ -18,22 +18,23 @@ sys.path.append(str(ROOT))
 from benchmarks import reporting  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- measurements: written by benchmarks/table.py -->\n", "<!-- end of the measurements -->\n"
 QUESTIONS = ("train_step", "embed", "input", "retrieval", "search", "startup")
 # Details that tell rows apart, as the table words them; None: the value says it all.
 WORDED = {"backbone": None, "batch": "batch {}", "dtype": None, "gallery": "gallery {:,}", "network": None}
+UNITS = {"milliseconds": "ms", "seconds": "s"}
 # What a row is compared with, where each benchmark says it.
 PEERS = ("peer_program", "against")
 
 
 def main() -> None:
-    text = README.read_text()
+    text = PAGE.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        sys.exit(f"error: {README} lacks the line {BEGIN.strip()!r} or {END.strip()!r}")
-    README.write_text(before + begin + written(RESULTS) + end + after)
+        sys.exit(f"error: {PAGE} lacks the line {BEGIN.strip()!r} or {END.strip()!r}")
+    PAGE.write_text(before + begin + written(RESULTS) + end + after)
 
 
 def written(folder: pathlib.Path) -> str:
@@ -42,7 +43,7 @@ def written(folder: pathlib.Path) -> str:
     found = {name: json.loads(file.read_text()) for name, file in files.items() if file.exists()}
     if not found:
         sys.exit(f"error: there is no result in {folder}; run a benchmark with --json {files[QUESTIONS[0]]}")
-    lines = ["| benchmark | row | ours | peer | ratio |", "|---|---|---|---|---|"]
+    lines = ["| benchmark | row | ours | peer | ratio |", "| -- | -- | -- | -- | -- |"]
     for name, content in found.items():
         lines += [_line(name, row) for row in content["rows"] if row["peer"] is not None]
     lines += ["", reporting.described(next(iter(found.values()))["machine"])]
@@ -52,7 +53,8 @@ def written(folder: pathlib.Path) -> str:
 def _line(benchmark: str, row: Mapping[str, Any]) -> str:
     details = [(form or "{}").format(row[name]) for name, form in WORDED.items() if row.get(name) is not None]
     peer = next((f" ({row[name]})" for name in PEERS if row.get(name)), "")
-    ours, theirs = (f"{_figure(row[side])} {row['unit']}" for side in ("ours", "peer"))
+    unit = UNITS.get(row["unit"], row["unit"])
+    ours, theirs = (f"{_figure(row[side])} {unit}" for side in ("ours", "peer"))
     return f"| {benchmark} | {', '.join([row['name'], *details])} | {ours} | {theirs}{peer} | **{row['ratio']:.2f}** |"
 
 

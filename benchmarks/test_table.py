@@ -1,4 +1,4 @@
-"""The README's table of measurements is what the JSON files say."""
+"""The table of docs/benchmarks.md is what the JSON files say."""
 
 import json
 import pathlib
@@ -10,8 +10,8 @@ sys.path.append(str(pathlib.Path(__file__).parents[1]))
 from benchmarks import reporting, table  # noqa: E402
 
 
-def test_readme_says_what_was_measured():
-    text = table.README.read_text()
+def test_the_page_says_what_was_measured():
+    text = table.PAGE.read_text()
     assert text.partition(table.BEGIN)[2].partition(table.END)[0] == table.written(table.RESULTS)
 
 
@@ -35,9 +35,9 @@ def test_no_result_at_all_says_what_to_run(tmp_path):
         table.written(tmp_path)
 
 
-def test_a_readme_without_its_marks_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(table, "README", tmp_path / "README.md")
-    table.README.write_text("no marks")
-    with pytest.raises(SystemExit, match="README.md lacks the line"):
+def test_a_page_without_its_marks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(table, "PAGE", tmp_path / "benchmarks.md")
+    table.PAGE.write_text("no marks")
+    with pytest.raises(SystemExit, match="benchmarks.md lacks the line"):
         table.main()
-    assert table.README.read_text() == "no marks"
+    assert table.PAGE.read_text() == "no marks"

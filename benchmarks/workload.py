@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 
 # Of SYSU-MM01's training set.
 NUM_IDENTITIES = 395
@@ -25,7 +25,7 @@ FORMATS = ("contiguous", "channels_last")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workload:
-    """MSPAC-MeCen at some size.
+    """A network at some size, MSPAC-MeCen unless another is named.
 
     Attributes:
       backbone: "resnet18", "resnet34" or "resnet50".
@@ -34,6 +34,7 @@ class Workload:
       height, width: of the images, in pixels.
       model_width: channels of the stem; 64 is the published network.
       parts: of the attention.
+      method: a name of `jax_mspac.methods.METHODS`.
     """
 
     backbone: str
@@ -43,13 +44,20 @@ class Workload:
     width: int = 144
     model_width: int = 64
     parts: tuple[int, ...] = (6, 3, 1)
+    method: str = "mspac"
 
     def config(self) -> ConfigDict:
-        """The full method of the project's own defaults, without random augmentation and at a constant rate."""
+        """The project's own defaults, without random augmentation and at a constant rate."""
         config = config_lib.full_size_config("sysu_mm01")
+        config.model.parts = self.parts
+        if self.method != config.method:
+            # JAX takes a second to import, and the peers do without.
+            from jax_mspac import methods
+
+            config.method = self.method
+            config = methods.configured(config)
         config.data.height, config.data.width = self.height, self.width
         config.model.backbone, config.model.width = self.backbone, self.model_width
-        config.model.parts = self.parts
         config.model.dtype, config.model.pretrained = self.dtype, "none"
         config.augment.pad, config.augment.flip, config.augment.erasing = 0, 0.0, 0.0
         config.optimizer.schedule, config.optimizer.warmup = "constant", 0.0

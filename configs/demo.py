@@ -11,12 +11,10 @@ Takes: under 3 minutes of training on two CPU cores, 5 with the installation and
 Expect: infrared -> RGB rank-1 about 20 % and mAP about 23 %; chance is 1.5 % and 4.3 %, HOG 6.6 % and 8.8 %.
 """
 
-from ml_collections import ConfigDict
-
-from jax_mspac.config import default_config
+from jax_mspac.config import Config, default_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = default_config("synthetic")
     config.recipe = "config"  # whatever the method, minutes on a CPU need the optimizer below
     # What follows gives way to the settings of another system: --config.method=agw.

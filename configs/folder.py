@@ -16,12 +16,10 @@ measured when erased rectangles followed another law)
 rank-1 62 % and mAP 47 %, against 16 % and 15 % of the network before training.
 """
 
-from ml_collections import ConfigDict
-
-from jax_mspac.config import default_config
+from jax_mspac.config import Config, default_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = default_config("folder")
     # What follows gives way to the settings of another system: --config.method=agw.
     with config.giving_way():

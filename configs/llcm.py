@@ -11,12 +11,10 @@ The recipe is that of configs/sysu.py, with as many epochs. The row "drawn queri
 script reports as visible -> infrared.
 """
 
-from ml_collections import ConfigDict
-
-from jax_mspac.config import full_size_config
+from jax_mspac.config import Config, full_size_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = full_size_config("llcm")
     config.train.steps = 43_000  # 81 epochs of the visible images
     config.eval.drawn_queries = True

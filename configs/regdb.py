@@ -14,12 +14,10 @@ trial_01 to trial_10 of the --workdir, and averages what is finished; interrupte
 The recipe is that of configs/sysu.py, with as many epochs.
 """
 
-from ml_collections import ConfigDict
-
-from jax_mspac.config import full_size_config
+from jax_mspac.config import Config, full_size_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = full_size_config("regdb")
     config.data.trial = 0  # all ten, and their mean
     config.train.steps = 5_200  # 81 epochs of the visible images

@@ -9,12 +9,11 @@ Takes: 4 minutes on two CPU cores, the drawing of the people included.
 Expect: infrared -> RGB rank-1 about 11 % and mAP about 16 %, below the demo; the table is not what this run is for.
 """
 
-from ml_collections import ConfigDict
-
 from configs import study
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = study.get_config()
     with config.giving_way():
         config.data.seed = 1

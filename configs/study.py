@@ -9,12 +9,11 @@ what the method is about. Half as many steps.
 Takes: one and a half minutes a run on two CPU cores.
 """
 
-from ml_collections import ConfigDict
-
 from configs import demo
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = demo.get_config()
     with config.giving_way():
         config.augment.random_gray = 0.0

@@ -12,12 +12,11 @@ Needs: weights of a ResNet-18 with torchvision's names, downloaded once; without
 Takes: 5 to 7 minutes a run on one of two CPU cores, with another run on the other.
 """
 
-from ml_collections import ConfigDict
-
 from configs import study
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = study.get_config()
     with config.giving_way():
         config.data.train_identities = 60

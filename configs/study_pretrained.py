@@ -11,12 +11,11 @@ Needs: the workdir runs/start of the first command, or another: --config.model.p
 Takes: 45 to 90 seconds a run on two CPU cores, by the system.
 """
 
-from ml_collections import ConfigDict
-
 from configs import study
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = study.get_config()
     with config.giving_way():
         config.data.train_identities = 60

@@ -14,12 +14,10 @@ formula. Likewise --config.loss.mecen.reduction=sum. MeCen sees the feature befo
 measurements; --config.loss.mecen.feature=after_neck is the other.
 """
 
-from ml_collections import ConfigDict
-
-from jax_mspac.config import full_size_config
+from jax_mspac.config import Config, full_size_config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = full_size_config("sysu_mm01")
     config.data.train_splits = ("train", "val")  # the usual 395 identities
     config.train.steps = 56_000  # 81 epochs of the RGB images

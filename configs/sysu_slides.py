@@ -23,12 +23,11 @@ Takes: not measured yet on the real data set.
 Expect: nothing is claimed yet, as this has not been trained on the real data set.
 """
 
-from ml_collections import ConfigDict
-
 from configs import sysu
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = sysu.get_config()
     config.train.steps = 42_456  # 61 epochs of the RGB images
     config.batch.identities, config.batch.visible, config.batch.infrared = 32, 1, 1

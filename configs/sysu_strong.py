@@ -11,12 +11,11 @@ erasing and channel exchange of the visible images (CAJ, ICCV 2021), the average
 trunk, last stride 1, BatchNorm neck and warm-up are in configs/sysu.py already.
 """
 
-from ml_collections import ConfigDict
-
 from configs import sysu
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = sysu.get_config()
     config.augment.erasing = 0.5
     config.augment.channel_exchange = 0.5

@@ -16,12 +16,11 @@ Expect: nothing is claimed yet, as this has not been trained on the real data se
 configs/sysu.py cost accuracy.
 """
 
-from ml_collections import ConfigDict
-
 from configs import sysu
+from jax_mspac.config import Config
 
 
-def get_config() -> ConfigDict:
+def get_config() -> Config:
     config = sysu.get_config()
     config.data.train_splits = ("train",)
     config.train.steps = 51_000  # 81 epochs of the RGB images

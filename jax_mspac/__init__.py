@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["UserError", "__version__", "load"]
+__all__ = ["Index", "UserError", "__version__", "load"]
 __version__ = "0.1.0"
 
 
@@ -12,6 +12,10 @@ def __getattr__(name: str) -> Any:
         from jax_mspac.runs.inference import load
 
         return load
+    if name == "Index":
+        from jax_mspac.search.index import Index
+
+        return Index
     if name == "UserError":
         from jax_mspac.errors import UserError
 

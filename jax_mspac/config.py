@@ -12,10 +12,9 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jax_mspac import settings
 from jax_mspac.errors import UserError
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import NOT_NEGATIVE, Expected, Problem, SettingsError, at_least, setting, within
 
 _SPLITS = Expected(
@@ -32,7 +31,8 @@ class RunSettings:
     recipe: str = setting("own", settings.one_of(("own", "config")), "of the method, or as set here (config)")
     seed: int = setting(0, within(0, 2**32 - 1))
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,14 @@ class DataSettings:
     name: str = setting("synthetic", None, "a name of jax_mspac.data.registry.DATA_SETS")
     source: str = setting("", None, "folder of the original images, for data sets that have one")
     data_dir: str = setting("", None, "of prepared TFDS sets; '': TFDS's own default, ~/tensorflow_datasets")
+    memory: str = setting("", None, "the .npz file of prepare --export to use in place of a prepared set")
     height: int = setting(96, at_least(1), "pixels")
     width: int = setting(48, at_least(1), "pixels")
     train_splits: tuple[str, ...] = setting(("train",), _SPLITS, "train,val trains on the validation split too")
     skip_bad_images: bool = setting(False, None, "leave out, and count, images that cannot be read, or refuse the set")
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,8 @@ class TrainSettings:
     decoded_gb: float = setting(5.0, NOT_NEGATIVE, "of training images to keep decoded in memory; 0: none")
     compilation_cache: bool = setting(True, None, "keep compiled programs in a folder of this user")
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +73,8 @@ class CheckpointSettings:
     every: int = setting(100, at_least(1), "steps")
     keep: int = setting(2, at_least(1), "latest checkpoints kept, besides the best one")
 
-    __post_init__ = settings.check
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 class Config(ConfigDict):

@@ -84,6 +84,7 @@ def run(
         from jax_mspac.runs import config_file
         from jax_mspac.runs.evaluate import publish
 
+        assert features is not None  # `main` has seen to it
         config_lib.validate(config)
         if (workdir / config_file.FILE).exists():
             raise UserError(f"{workdir} holds a training run, whose results stay its own: name another --workdir")

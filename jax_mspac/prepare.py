@@ -3,35 +3,48 @@
 Training does the same on its first run. Done beforehand, it tells whether the copy is complete. It may be interrupted
 and started again at any time. Fields that a data set adds to the config are flags here: --rgb=color of --dataset folder
 is --config.data.rgb=color of the training.
+
+With --export FILE.npz [--height H --width W] it writes one file of decoded images instead, which trains and evaluates
+with --config.data.memory=FILE.npz where TensorFlow is not installed. It needs none itself.
 """
 
+import os
+import pathlib
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import app, flags
 
+from jax_mspac.data import memory
 from jax_mspac.data.data_set import Counts, ImageFile, Row
 from jax_mspac.data.registry import DATA_SETS, named
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import command, disk
 
-_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+_DEFINE: dict[type, Callable[..., Any]] = {
+    bool: flags.DEFINE_bool,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 
 def define_flags() -> None:
     """Called by the command alone: other commands have flags of the same names."""
-    sets = {name: data_set for name, data_set in DATA_SETS.items() if data_set.has_source}
-    flags.DEFINE_enum("dataset", None, list(sets), "The data set.")
+    flags.DEFINE_enum("dataset", None, list(DATA_SETS), "The data set.")
     flags.DEFINE_string("source", None, "The folder with the original images.")
     flags.DEFINE_string("data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets.")
     flags.DEFINE_bool(
         "skip_bad_images", False, "Leave out images that cannot be read and count them, where the set would be refused."
     )
+    flags.DEFINE_string("export", None, "Write this .npz file of decoded images in place of a TFDS set.")
+    flags.DEFINE_integer("height", 288, "Of the images of --export, and of those of the synthetic data, in pixels.")
+    flags.DEFINE_integer("width", 144, "Likewise.")
     fields: dict[str, tuple[Any, list[str]]] = {}
-    for name, data_set in sets.items():
+    for name, data_set in DATA_SETS.items():
         for field, default in data_set.fields.items():
             fields.setdefault(field, (default, []))[1].append(name)
     for field, (default, names) in fields.items():
@@ -42,22 +55,27 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     values = flags.FLAGS
-    if not values.dataset or not values.source:
+    if not values.dataset or (named(values.dataset).has_source and not values.source):
         raise app.UsageError("--dataset and --source are required")
     command.quiet_libraries()
     with command.command("nothing is kept of an unfinished set; the same command starts again"):
         own = named(values.dataset).fields
-        others = {field for data_set in DATA_SETS.values() if data_set.has_source for field in data_set.fields}
+        others = {field for data_set in DATA_SETS.values() for field in data_set.fields}
         given = {field: values[field].value for field in others if values[field].value is not None}
         if strange := sorted(given.keys() - own.keys()):
             raise UserError(f"--{strange[0]}: {values.dataset} has no such field; it has {', '.join(own) or 'none'}")
-        with disk.explained({disk.sets_folder(values.data_dir): "--data_dir"}):
+        export = pathlib.Path(values.export).expanduser() if values.export else None
+        places: dict[str | os.PathLike, str]
+        places = {export.parent: "--export"} if export else {disk.sets_folder(values.data_dir): "--data_dir"}
+        with disk.explained(places):
             prepare(
                 values.dataset,
-                source=values.source,
+                source=values.source or "",
                 data_dir=values.data_dir,
                 skip_bad_images=values.skip_bad_images,
                 fields=given,
+                export=export,
+                size=(values.height, values.width),
             )
 
 
@@ -68,6 +86,8 @@ def prepare(
     data_dir: str,
     skip_bad_images: bool = False,
     fields: Mapping[str, Any] | None = None,
+    export: pathlib.Path | None = None,
+    size: tuple[int, int] = (288, 144),
 ) -> None:
     """Prints what was found against what is expected, then writes the TFDS set unless it is there already.
 
@@ -80,17 +100,21 @@ def prepare(
       data_dir: where TFDS keeps prepared sets, or "" for its default.
       skip_bad_images: leave out images that cannot be read.
       fields: further fields of `config.data`.
+      export: the file to write in place of a TFDS set: see `data.memory`.
+      size: (height, width) in pixels of exported images, and of drawn ones.
 
     Raises:
-      UserError: the source is missing or damaged.
+      UserError: the source is missing or damaged, or a series is to be exported into one file.
     """
-    # TensorFlow takes seconds to import: --help and a wrong flag answer without it.
-    from jax_mspac.data import preparation
-
     data_set, fields = named(dataset), dict(fields or {})
     common = {**fields, "source": source, "skip_bad_images": skip_bad_images}
+    common |= dict(zip(("height", "width"), size, strict=True))
+    parts = data_set.parts_of(common)
+    if export and parts:
+        changed = sorted({field for part in parts.values() for field in part})
+        raise UserError(f"--export writes one of the {len(parts)} sets of this series: choose it with --{changed[0]}")
     shown, errors = None, []
-    for part in (data_set.parts_of(common) or {"": {}}).values():
+    for part in (parts or {"": {}}).values():
         found = data_set.look({**common, **part})
         rows = compare(found.splits, data_set.expected_counts)
         alike = rows == shown
@@ -99,6 +123,17 @@ def prepare(
             for line in (*warnings(rows), *data_set.remarks(rows)):
                 print(line)
         shown = rows
+        if export:
+            try:
+                memory.write(export, data_set, found, common)
+            finally:
+                for line in found.warnings:
+                    print(f"warning: {line}", flush=True)
+            print(f"written: {export}, {sum(map(len, found.splits.values())):,} images of {size[0]}x{size[1]} pixels")
+            continue
+        # TensorFlow takes seconds to import: --help and a wrong flag answer without it.
+        from jax_mspac.data import preparation
+
         known = preparation.builder_of(data_set, found, data_dir).is_prepared()
         sys.stdout.flush()  # before the progress bars, which go to stderr
         try:
@@ -114,6 +149,8 @@ def prepare(
         # What is wrong with the images is wrong in every set.
         raise UserError("\n".join(dict.fromkeys("\n".join(errors).splitlines())))
     given = {"source": source, "data_dir": data_dir, **fields, "skip_bad_images": skip_bad_images}
+    if export:
+        given |= {"memory": str(export), "height": size[0], "width": size[1]}
     told = [
         f"--config.data.{name}={shlex.quote(str(value))}" for name, value in given.items() if value not in ("", False)
     ]

@@ -46,7 +46,7 @@ def at_least(least: int, text: str = "") -> Expected:
     return Expected(text or f"{least} or more", lambda value: value >= least)
 
 
-def within(least: int, most: int) -> Expected:
+def within(least: float, most: float) -> Expected:
     """A number from `least` to `most`."""
     return Expected(f"{least} to {most}", lambda value: least <= value <= most)
 
@@ -113,7 +113,7 @@ def mistyped(value: Any, default: Any) -> str | None:
     kinds, text = _TYPES[type(default)]
     if not isinstance(value, kinds) or (isinstance(value, bool) and not isinstance(default, bool)):
         return text
-    if isinstance(default, tuple) and default:
+    if isinstance(value, tuple | list) and default:
         # A problem of an item is one of its list.
         if any(mistyped(item, default[0]) for item in value):
             return f"a list, each item {_TYPES[type(default[0])][1]}"
@@ -129,7 +129,7 @@ class Collector:
       problems: so far, under the names of the config.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.problems: list[Problem] = []
 
     def of(self, component: type, section: str, values: Mapping[str, Any], **more: Any) -> Any:

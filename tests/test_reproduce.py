@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import small_runs
 from helpers.trees import draw_folder_tree
 
 from jax_mspac import config as config_lib
@@ -24,10 +25,12 @@ ROWS = TABLE.chosen(["MSPAC+gid", "+exp"])
 def config(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("data")
     draw_folder_tree(tmp_path / "tree", identities=[f"person {i}" for i in range(9)], images=2)
+    small_runs.register()
     config = config_lib.default_config("folder")
+    config.method = "linear"
     config.data.source = str(tmp_path / "tree")
     config.data.data_dir = str(tmp_path / "tfds")
-    config.data.height, config.data.width = 96, 16
+    config.data.height, config.data.width = 32, 16
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
     config.model.width, config.train.steps, config.eval.trials = 4, 1, 2
     return config
@@ -67,7 +70,7 @@ def test_table_is_the_mean_of_its_runs(reproduced):
         line = next(line for line in text.splitlines() if line.startswith(f"| {row.name} "))
         assert f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}" in line
         assert f"{row.slides['mAP']:.2f}" in line
-    assert "resnet18, width 4, images 96x16, 1 steps" in text and "4 runs took" in text
+    assert "resnet18, width 4, images 32x16, 1 steps" in text and "4 runs took" in text
     assert (workdir / "table.csv").read_text().count("\n") == 5
     assert (workdir / "table.png").read_bytes().startswith(b"\x89PNG")
 
@@ -84,7 +87,7 @@ def test_a_finished_table_trains_nothing_and_other_settings_are_refused(reproduc
 
 def test_a_row_that_does_not_fit_is_refused_before_anything_is_trained(config, tmp_path):
     unfit = config.copy_and_resolve_references()
-    unfit.data.height = 80
+    unfit.method, unfit.data.height = "mspac", 80
     with pytest.raises(UserError, match=r"row MSPAC\+gid: .*\n.*model.parts is \(6, 3, 1\); expected what divides"):
         reproduce.reproduce(TABLE, ROWS, unfit, seeds=1, workdir=tmp_path / "table")
     assert not (tmp_path / "table").exists()

@@ -89,8 +89,8 @@ def neighbor_graph(x: np.ndarray, allowed: np.ndarray, *, count: int) -> scipy.s
         row, place = np.nonzero(np.isfinite(np.take_along_axis(distances, nearest, axis=1)))
         rows.append(images[row])
         columns.append(nearest[row, place])
-    rows, columns = np.concatenate(rows), np.concatenate(columns)
-    graph = scipy.sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(x), len(x)))
+    edges = np.concatenate(rows), np.concatenate(columns)
+    graph = scipy.sparse.csr_array((np.ones(len(edges[0])), edges), shape=(len(x), len(x)))
     return graph.maximum(graph.T)
 
 

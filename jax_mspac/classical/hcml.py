@@ -78,11 +78,12 @@ def pose(sample: projections.Sample, *, intra: float) -> tuple[Problem, float]:
     centers = sums / np.maximum(counts, 1)[:, :, None]
     means = centers[0][seen[0]], centers[1][seen[1]]
     unit = float(np.sqrt(np.mean(_distances(*means, np.eye(centers.shape[2])))))
-    deviations = tuple(x - centers[index][ids] for index, (x, ids) in enumerate(map(sample.of, range(2))))
+    visible, infrared = (x - centers[index][ids] for index, (x, ids) in enumerate(map(sample.of, range(2))))
+    deviations = visible, infrared
     same = np.nonzero(seen[0])[0][:, None] == np.nonzero(seen[1])[0]
     weights = np.where(same, 1 / np.sum(same), 1 / np.sum(~same))
-    scaled = [tuple(each / unit for each in pair) for pair in (means, deviations)]
-    return Problem(*scaled, np.where(same, 1.0, -1.0), weights, 1.0, intra), unit
+    means, deviations = ((pair[0] / unit, pair[1] / unit) for pair in (means, deviations))
+    return Problem(means, deviations, np.where(same, 1.0, -1.0), weights, 1.0, intra), unit
 
 
 def cross_loss(

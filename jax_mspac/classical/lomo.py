@@ -91,8 +91,8 @@ def row_maxima(codes: np.ndarray, bins: int) -> np.ndarray:
     cells = np.arange(count * rows * columns).reshape(count, rows, columns)
     cells = cells.repeat(STEP, axis=1).repeat(STEP, axis=2)
     places = cells * bins + codes[:, : rows * STEP, : columns * STEP]
-    counts = np.bincount(places.ravel(), minlength=count * rows * columns * bins).astype(np.uint8)
-    counts = counts.reshape(count, rows, columns, bins)
+    flat = np.bincount(places.ravel(), minlength=count * rows * columns * bins).astype(np.uint8)
+    counts = flat.reshape(count, rows, columns, bins)
     stripes = counts[:, :-1] + counts[:, 1:]
     return (stripes[:, :, :-1] + stripes[:, :, 1:]).max(axis=2)
 
@@ -103,7 +103,7 @@ def _describe(images: np.ndarray) -> np.ndarray:
     kinds: list[list[np.ndarray]] = [[] for _ in range(1 + len(SILTP_RADII))]
     for scale in range(SCALES):
         image = _halve(image) if scale else image
-        gray = sum(weight * image[..., channel] for channel, weight in enumerate(LUMA))
+        gray = np.asarray(sum(weight * image[..., channel] for channel, weight in enumerate(LUMA)))
         histograms = [row_maxima(color_codes(image), COLORS)]
         histograms += [row_maxima(siltp_codes(gray, radius), PATTERNS) for radius in SILTP_RADII]
         for kind, histogram in zip(kinds, histograms, strict=True):

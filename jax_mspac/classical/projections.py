@@ -15,12 +15,12 @@ class Projection(NamedTuple):
     Its shapes depend on D and `dims` alone: columns for which the data had no direction are zero.
 
     Attributes:
-      means: float32 [2, D].
-      matrices: float32 [2, D, dims].
+      means: float32 [2, D], of numpy or of JAX.
+      matrices: float32 [2, D, dims], likewise.
     """
 
-    means: np.ndarray
-    matrices: np.ndarray
+    means: Any
+    matrices: Any
 
 
 def project(projection: Projection, features: Any, modality_index: int) -> Any:

@@ -64,6 +64,7 @@ def check(
     Raises:
       UserError: lists `found.problems` and those of the images, if there are any.
     """
+    assert found.root is not None  # images that are examined lie in a folder
     files = found.images
     findings = examine(found.root, files, folder_of=folder_of, false_color=false_color)
     found.warnings += findings.warnings
@@ -102,7 +103,9 @@ def examine(
     read = _read_all(root, files)
     unreadable = {image.file.path: image.problem for image in read if image.problem}
     whole = [image for image in read if not image.problem]
-    swapped, tinted, remarks = [], [], [*_equal_lines(whole), *_range_lines(whole, folder_of)]
+    swapped: list[str] = []
+    tinted: list[str] = []
+    remarks = [*_equal_lines(whole), *_range_lines(whole, folder_of)]
     if not any(file.simulated for file in files):
         swapped, tinted = _color_lines(whole, folder_of)
     if false_color:

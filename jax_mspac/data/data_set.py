@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jax_mspac.data import listing
 from jax_mspac.protocols.base import RetrievalProtocol
 
 # Options of `find` that are no fields of one data set.
@@ -67,6 +68,38 @@ class Found:
         """Of all splits."""
         return [image for images in self.splits.values() for image in images]
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of a result must know of the data, once it is accepted."""
+        return notes({**self.metadata, "skipped_images": self.skipped})
+
+    def accept(self) -> None:
+        """Checks what is there before it is stored; `warnings` and `skipped` are complete after it.
+
+        Raises:
+          UserError: it lists the problems.
+        """
+        self.check(self)
+        if self.problems:
+            raise listing.report(f"{self.description} cannot be prepared", self.problems)
+
+    def kept(self, split: str) -> list[ImageFile]:
+        """The images of a split that are stored."""
+        skipped = set(self.skipped)
+        return [image for image in self.splits[split] if image.path not in skipped]
+
+
+def notes(metadata: Mapping[str, Any]) -> list[str]:
+    """What a reader of a result must know of a set with this metadata."""
+    told = []
+    if metadata.get("simulated_infrared"):
+        told.append("Simulated infrared: derived from photographs, not taken by an infrared camera.")
+    if skipped := metadata.get("skipped_images"):
+        told.append(f"Left out: {len(skipped)} images that cannot be read.")
+    if "splits" in metadata:
+        told.append(f"Splits as in {metadata['splits']}.")
+    return told
+
 
 class TestSet(NamedTuple):
     """What is known of a published test set: direction, cameras of (queries, gallery), images of both."""
@@ -93,7 +126,7 @@ class DataSet:
       find: looks at a copy of the set. Its keyword arguments with a default are fields of `config.data`.
       protocols: lists the protocols of labels, see `search`. Its keyword arguments with a default are fields of
         `config.eval`.
-      config: the name of the config that trains on it, for sets with a source.
+      config: the name of the config that trains on it.
       where: how to get it.
       expected_counts: split -> what the complete set holds, under the names of `counts`.
       parts: from the fields of `config.data` to the runs whose results are averaged: name of a part -> the fields that

@@ -72,6 +72,7 @@ def find(
       UserError: an option is out of range, or a folder or the list of test identities is missing, or no image is there.
     """
     named = listing.root_of(source, _layout(rgb, ir))
+    shares: dict[str, Any]
     shares = {"test_fraction": test_fraction, "val_fraction": val_fraction, "folds": folds, "fold": fold}
     check_options(test_identities=test_identities, **shares)
     limits = pixels.parsed_range(range_16_bit)

@@ -1,25 +1,29 @@
 """The images and labels of one split, in memory."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from jax_mspac.data.images import read_rgb
 from jax_mspac.modalities import MODALITIES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Encoded images and their labels, sorted by path.
+    """Images and their labels, sorted by path.
 
     Attributes:
-      images: object [N], the bytes of JPEG or PNG files.
+      images: object [N], the bytes of JPEG or PNG files; or uint8 [N, H, W, 3], decoded.
       identities: int32 [N], the rank of the image's identity in `identity_names`.
       cameras: int32 [N], camera numbers, 1 or more.
       modalities: int32 [N], positions in MODALITIES.
       paths: object [N], source of each image as str, unique.
       identity_names: names of the identities, ascending.
+      file_digests: of decoded images, object [N]: `digest_of` the files that they were.
     """
 
     images: np.ndarray
@@ -28,6 +32,7 @@ class ImageSet:
     modalities: np.ndarray
     paths: np.ndarray
     identity_names: tuple[str, ...]
+    file_digests: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -36,10 +41,36 @@ class ImageSet:
     def num_identities(self) -> int:
         return len(self.identity_names)
 
+    @property
+    def is_decoded(self) -> bool:
+        """Whether the images are pixels, all of one size."""
+        return self.images.ndim == 4
+
+    @functools.cached_property
+    def digests(self) -> list[str]:
+        """`digest_of` each image's file."""
+        return list(map(digest_of, self.images)) if self.file_digests is None else self.file_digests.tolist()
+
+    def picture(self, position: int) -> np.ndarray:
+        """An image as it is stored, uint8 [H, W, 3]."""
+        image = self.images[position]
+        return image if self.is_decoded else read_rgb(image)
+
     def select(self, index: np.ndarray) -> "ImageSet":
         """The images that a boolean mask [N] or an index array [M] picks; ranks of identities stay as they are."""
-        columns = (self.images, self.identities, self.cameras, self.modalities, self.paths)
-        return ImageSet(*(column[index] for column in columns), self.identity_names)
+        columns: tuple[str, ...] = ("images", "identities", "cameras", "modalities", "paths")
+        columns += () if self.file_digests is None else ("file_digests",)
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in columns})
+
+
+def shortened(sha256: str) -> str:
+    """What of the SHA-256 of an encoded image, in hexadecimal, stands for it wherever images are compared."""
+    return sha256[:16]
+
+
+def digest_of(file: bytes) -> str:
+    """What stands for an encoded image."""
+    return shortened(hashlib.sha256(file).hexdigest())
 
 
 def from_examples(examples: Iterable[Mapping[str, Any]]) -> ImageSet:

@@ -116,6 +116,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     The Lanczos filter of PIL and TensorFlow, which both take longer. It is rounded once, at the end: PIL's results
     differ a little, as it also rounds and clips between the two directions, and TensorFlow's in few pixels by 1.
     """
+    if image.shape[:2] == (height, width):  # the filter is the identity
+        return image
     if _is_gray(image):  # as infrared images are: two of three channels need not be computed
         return np.repeat(_resize_channels(image[..., :1], height, width), 3, axis=2)
     return _resize_channels(image, height, width)

@@ -1,4 +1,4 @@
-"""From encoded images to batches: tf.data decodes and resizes, the host hands out uint8 arrays."""
+"""From encoded images to arrays: tf.data decodes and resizes."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -7,68 +7,11 @@ import tensorflow as tf
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.data.images import resize
-from jax_mspac.data.sampling import IdentitySampler
-from jax_mspac.modalities import MODALITIES
 
 # TensorFlow only reads images here; the accelerators belong to JAX.
 tf.config.set_visible_devices([], "GPU")
 
-Batch = dict[str, dict[str, np.ndarray]]
 Reader = Callable[[tf.Tensor], tf.Tensor]
-
-
-def training_batches(
-    sampler: IdentitySampler,
-    *,
-    height: int,
-    width: int,
-    start: int,
-    stop: int,
-    devices: int = 1,
-    local_devices: slice = slice(None),
-    keep_bytes: int = 0,
-) -> Iterator[Batch]:
-    """The batches of steps start..stop-1 for this process.
-
-    Args:
-      sampler: plans the global batch of each step.
-      height: pixels that every image is resized to.
-      width: likewise.
-      start: first step.
-      stop: one past the last step.
-      devices: number of devices of all processes; divides the identities of a batch.
-      local_devices: those of this process.
-      keep_bytes: see `decoded`.
-
-    Yields:
-      {"visible" | "infrared": {"image": uint8 [D, n, H, W, 3], "label", "camera", "index", "slot": int32 [D, n]}}.
-    """
-    image_set = sampler.image_set
-    counts = [sampler.identities * k for k in sampler.images]
-    slots = [
-        slot.reshape(devices, -1)[local_devices]
-        for slot in np.split(np.arange(sum(counts), dtype=np.int32), [counts[0]])
-    ]
-
-    def shares() -> Iterator[list[np.ndarray]]:
-        for plan in sampler.batches(start, stop):
-            yield [positions.reshape(devices, -1)[local_devices] for positions in plan]
-
-    positions = (np.concatenate([share.ravel() for share in both]) for both in shares())
-    batch = sum(slot.size for slot in slots)
-    images = decoded(image_set, positions, height=height, width=width, batch=batch, keep_bytes=keep_bytes)
-    for both, pixels in zip(shares(), images, strict=True):
-        parts = np.split(pixels, [both[0].size])
-        yield {
-            modality: {
-                "image": part.reshape(*index.shape, *part.shape[1:]),
-                "label": image_set.identities[index],
-                "camera": image_set.cameras[index],
-                "index": index,
-                "slot": slot,
-            }
-            for modality, part, index, slot in zip(MODALITIES, parts, both, slots, strict=True)
-        }
 
 
 def decoded(
@@ -100,13 +43,6 @@ def decoded(
     dataset = tf.data.Dataset.from_generator(lambda: iter(positions), output_signature=signature).unbatch()
     dataset = dataset.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return dataset.batch(batch).prefetch(2).as_numpy_iterator()
-
-
-def in_order(
-    image_set: ImageSet, positions: np.ndarray, *, height: int, width: int, batch: int
-) -> Iterator[np.ndarray]:
-    """Decoded images at the given positions, as `decoded` yields them."""
-    return decoded(image_set, [positions.astype(np.int32)], height=height, width=width, batch=batch)
 
 
 def _decoder(encoded: tf.Tensor, height: int, width: int) -> Reader:

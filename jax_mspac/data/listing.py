@@ -67,7 +67,7 @@ def find_root(source: pathlib.Path, tops: Sequence[str]) -> pathlib.Path | None:
         best = [folder for folder, number in numbers.items() if number == most]
         if most and len(best) > 1:
             raise UserError(
-                f"{source}: several folders in it look like the data set: {', '.join(map(str, shorten(best, 4)))}. "
+                f"{source}: several folders in it look like the data set: {', '.join(shorten([*map(str, best)], 4))}. "
                 f"Name one of them by {_SOURCE}"
             )
         if most:

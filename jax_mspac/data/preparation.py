@@ -4,17 +4,19 @@ import dataclasses
 import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jax_mspac.data import image_set, listing
+import jax_mspac.data.input  # noqa: F401  It takes the accelerators away from TensorFlow, before that looks for them.
+from jax_mspac.data import data_set as data_set_lib
+from jax_mspac.data import image_set
 from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 
-Builder = tfds.core.DatasetBuilder
+Builder: TypeAlias = tfds.core.DatasetBuilder
 
 _BATCH = 256  # examples per read: far fewer calls than one by one
 
@@ -58,27 +60,23 @@ class _Images(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         found = self.builder_config.found
-        found.check(found)
-        if found.problems:
-            raise listing.report(f"{found.description} cannot be prepared", found.problems)
-        return {split: self._generate_examples(images) for split, images in found.splits.items()}
+        found.accept()
+        return {split: self._generate_examples(found.kept(split)) for split in found.splits}
 
     def _generate_examples(self, images: Sequence[ImageFile]) -> Iterator[tuple[str, dict[str, Any]]]:
         found = self.builder_config.found
-        skipped = set(found.skipped)
         for image in images:
-            if image.path not in skipped:
-                yield (
-                    image.path,
-                    {
-                        "image": io.BytesIO(found.read(image)),
-                        # Names sort in label order, so numbers are zero-padded.
-                        "identity": image.identity,
-                        "camera": int(image.camera),
-                        "modality": image.modality,
-                        "path": image.path,
-                    },
-                )
+            yield (
+                image.path,
+                {
+                    "image": io.BytesIO(found.read(image)),
+                    # Names sort in label order, so numbers are zero-padded.
+                    "identity": image.identity,
+                    "camera": int(image.camera),
+                    "modality": image.modality,
+                    "path": image.path,
+                },
+            )
 
 
 def builder_of(data_set: DataSet, found: Found, data_dir: str) -> Builder:
@@ -151,15 +149,20 @@ def load(builder: Builder, splits: Sequence[str]) -> image_set.ImageSet:
 
 def notes(builder: Builder) -> list[str]:
     """What a reader of a result must know of the data."""
-    metadata = builder.info.metadata or {}
-    told = []
-    if metadata.get("simulated_infrared"):
-        told.append("Simulated infrared: derived from photographs, not taken by an infrared camera.")
-    if skipped := metadata.get("skipped_images"):
-        told.append(f"Left out: {len(skipped)} images that cannot be read.")
-    if "splits" in metadata:
-        told.append(f"Splits as in {metadata['splits']}.")
-    return told
+    return data_set_lib.notes(builder.info.metadata or {})
+
+
+class Prepared:
+    """A data set that is prepared with TFDS: what `memory.Exported` is of a file."""
+
+    def __init__(self, data_set: DataSet, fields: Mapping[str, Any], data_dir: str):
+        self._builder = prepared(data_set, fields, data_dir)
+        self.splits: tuple[str, ...] = tuple(self._builder.info.splits)
+        self.notes = notes(self._builder)
+
+    def images(self, splits: Sequence[str]) -> image_set.ImageSet:
+        """See `load`."""
+        return load(self._builder, splits)
 
 
 @functools.cache

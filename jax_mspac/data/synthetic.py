@@ -94,4 +94,4 @@ def _draw(image: ImageFile, *, seed: int, height: int, width: int) -> bytes:
 
 _person = functools.lru_cache(maxsize=1)(sample_person)
 
-SET = DataSet(name="synthetic", title="the demo data", find=find, protocols=folder.search)
+SET = DataSet(name="synthetic", title="the demo data", find=find, protocols=folder.search, config="demo")

@@ -151,14 +151,14 @@ def search(
     official: dict[str, Any] = {}
     if "official" in galleries:
         places = [pathlib.Path(sysu_lists).expanduser() / inside / LISTS_FILE for inside in ("", "exp")]
-        there = [place for place in places if sysu_lists and place.is_file()]
-        if not there:
+        lists = [place for place in places if sysu_lists and place.is_file()]
+        if not lists:
             raise UserError(
                 f"config.eval.sysu_lists is {sysu_lists!r}; the official galleries need the folder with {LISTS_FILE}, "
                 "which comes with SYSU-MM01, in it or in its exp folder. config.eval.galleries=seeded needs none"
             )
         official = {
-            "permutations": load_permutations(there[0]),
+            "permutations": load_permutations(lists[0]),
             "identity_numbers": [int(name) for name in identity_names],
         }
     return sysu_mm01.protocols(
@@ -190,7 +190,8 @@ def read_splits(root: pathlib.Path) -> tuple[dict[str, str], list[str]]:
     Returns:
       Identity, four digits -> its split; and one line per problem.
     """
-    split_of, problems = {}, []
+    split_of: dict[str, str] = {}
+    problems = []
     for split in SPLITS:
         text, matlab = (root / "exp" / f"{split}_id{suffix}" for suffix in (".txt", ".mat"))
         file = matlab if matlab.is_file() and not text.is_file() else text

@@ -151,7 +151,8 @@ def _material(rng: np.random.Generator, *, plain: float) -> Material:
     main = _color(rng)
     accent = _color(rng)
     if sum(abs(m - a) for m, a in zip(main, accent, strict=True)) < 0.75:  # a pattern has to be seen
-        accent = tuple(1.0 - m if abs(m - 0.5) > 0.2 else 0.95 for m in main)
+        red, green, blue = (1.0 - m if abs(m - 0.5) > 0.2 else 0.95 for m in main)
+        accent = red, green, blue
     reflectance = rng.uniform(0.1, 0.85)
     # Dyes that differ to the eye often reflect infrared alike: part of the patterns fades.
     contrast = rng.uniform(0.1, 0.6) * (1.0 if reflectance < 0.45 else -1.0)

@@ -30,11 +30,11 @@ class View:
     def paint(self, material: Material) -> Paint:
         """The material as this camera sees it: reflectance in infrared, color otherwise."""
         if self.modality == INFRARED:
-            main, accent = (material.reflectance,), (material.accent_reflectance,)
+            main, accent = np.array([[material.reflectance], [material.accent_reflectance]], np.float32)
         else:
-            main, accent = material.color, material.accent
+            main, accent = np.array([material.color, material.accent], np.float32)
         period = material.period * self.scale
-        return Paint(np.float32(main), np.float32(accent), material.pattern, period, self.yaw, self.rim, self.side)
+        return Paint(main, accent, material.pattern, period, self.yaw, self.rim, self.side)
 
     def facing(self, front: float, side: float) -> float:
         """Pixels that a half width `front` (as seen from the front) and `side` (from the side) span in this view."""

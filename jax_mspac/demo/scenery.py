@@ -8,7 +8,7 @@ from jax_mspac.demo.painting import Paint, capsule, ellipse, strip
 
 def background(camera: Camera, rng: np.random.Generator, *, height: int, width: int) -> np.ndarray:
     """The place without the person: another section of the camera's scene each time. float32 [H, W, C]."""
-    wall, ground = np.float32(camera.wall), np.float32(camera.ground)
+    wall, ground = np.asarray(camera.wall, np.float32), np.asarray(camera.ground, np.float32)
     wall = wall * np.float32(np.exp(rng.normal(0.0, 0.18)))
     ground = ground * np.float32(np.exp(rng.normal(0.0, 0.15)))
     horizon = int(np.clip(camera.horizon + rng.normal(0.0, 0.07), 0.05, 0.95) * height)

@@ -8,10 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jax_mspac.data.batches import in_order
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation import baselines
-from jax_mspac.methods.base import Method, Trained
+from jax_mspac.methods.base import Fitted, Method, Trained
 from jax_mspac.metrics.distances import Distances, cosine_distances
 from jax_mspac.metrics.reranking import POSTPROCESSING, reranked_distances
 from jax_mspac.metrics.retrieval import evaluate_protocol
@@ -42,7 +43,8 @@ class EvaluationSettings:
     allow_trained_identities: bool = setting(False, None, "score people that were trained on, and mark every row")
     baselines: bool = setting(False, None, "report chance, raw pixels and HOG beside the model")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(eq=False)
@@ -75,9 +77,7 @@ class Evaluator:
     @property
     def fingerprint(self) -> str:
         """Tells apart what the baselines depend on: the images, their size and the primary metric's searches."""
-        digest = hashlib.sha256()
-        for image in self.image_set.images:
-            digest.update(hashlib.sha256(image).digest())
+        digest = hashlib.sha256("".join(self.image_set.digests).encode())
         for trial in self.primary.trials:
             digest.update(trial.queries.tobytes() + trial.gallery.tobytes())
         digest.update("x".join(map(str, self.image_size)).encode())
@@ -139,9 +139,6 @@ def decoded(
     image_set: ImageSet, positions: np.ndarray, *, image_size: tuple[int, int], batch: int
 ) -> Iterator[np.ndarray]:
     """The images at some positions, in their order: uint8 [n, H, W, 3] each, n at most `batch`."""
-    # TensorFlow is slow to import: only where images are read.
-    from jax_mspac.data.input import in_order
-
     return in_order(image_set, positions, height=image_size[0], width=image_size[1], batch=batch)
 
 
@@ -166,7 +163,7 @@ def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = Fal
 
     With `normalized` it is its `embed_normalized`, of float32 images.
     """
-    of_images = method.embed_normalized if normalized else method.embed
+    of_images = getattr(method, "embed_normalized" if normalized else "embed")
 
     def embed(variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         features = of_images(variables, images, modality)
@@ -178,7 +175,7 @@ def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = Fal
     return compiled(embed, of=method)
 
 
-def compiled(embed: Callable[..., Any], *, of: Method) -> Embed:
+def compiled(embed: Callable[..., Any], *, of: Method | Fitted) -> Embed:
     """A function (variables, uint8 images [n, H, W, 3], modality) -> {feature name: float32 [n, D]} of one like it.
 
     It runs on all devices of this process, compiled once per modality. A method (`of`) without anything to train

@@ -117,9 +117,9 @@ def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dic
     arrays, problems, others = _load(path)
     if not data_set.uses_cameras:
         arrays |= {
-            f"{side}_cams": np.ones(arrays[f"{side}_ids"].shape, np.int64)
+            f"{side}_cams": np.ones(ids.shape, np.int64)
             for side in ("query", "gallery")
-            if f"{side}_cams" not in arrays and arrays.get(f"{side}_ids") is not None
+            if f"{side}_cams" not in arrays and (ids := arrays.get(f"{side}_ids")) is not None
         }
     features = ("distances",) if "distances" in arrays else ("query_features", "gallery_features")
     required = (*features, "query_ids", "query_cams", "gallery_ids", "gallery_cams", *["gallery_index"] * indexed)
@@ -128,12 +128,13 @@ def read(path: pathlib.Path, *, data_set: DataSet, indexed: bool = False) -> dic
     if "distances" in arrays:
         both = [key for key in ("query_features", "gallery_features") if key in arrays]
         problems += [f"{key} and distances are both given; expected one or the other" for key in both]
-    problems += _wrong_shapes({key: value for key, value in arrays.items() if value is not None})
+    readable = {key: value for key, value in arrays.items() if value is not None}
+    problems += _wrong_shapes(readable)
     # The contents mean something only once every array is what it should be.
-    problems = problems or _wrong_contents(arrays, data_set)
+    problems = problems or _wrong_contents(readable, data_set)
     if problems:
         raise UserError(f"{path} cannot be scored:\n" + "\n".join(f"  {problem}" for problem in problems))
-    return {key: value.astype(np.int64) if value.dtype.kind in "iu" else value for key, value in arrays.items()}
+    return {key: value.astype(np.int64) if value.dtype.kind in "iu" else value for key, value in readable.items()}
 
 
 def _load(path: pathlib.Path) -> tuple[dict[str, np.ndarray | None], list[str], list[str]]:

@@ -29,7 +29,7 @@ _DATA = [[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0
 _KERNEL = [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3], [0, 0, 1]]
 _OUTPUT = [[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]]
 # Of a whole kernel, which is small: [25, 9].
-_KERNELS = np.kron(_KERNEL, _KERNEL).astype(np.float32)
+_KERNELS = np.kron(np.array(_KERNEL), np.array(_KERNEL)).astype(np.float32)
 
 
 # From here on, additions cost less than the multiplications that they save.
@@ -67,9 +67,9 @@ conv.defvjp(_forward, _backward)
 
 def input_gradient(kernel: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
     """The cotangent [N, H, W, C] of the input of `conv` for ct [N, H', W', K], that of its output."""
-    padding = tuple((2 - low, 2 - high) for low, high in padding)
+    down, along = ((2 - low, 2 - high) for low, high in padding)
     # To contract the features in the products is free; to transpose the kernel before them costs more than they do.
-    return _filtered(ct, kernel[::-1, ::-1], padding, contract=2)
+    return _filtered(ct, kernel[::-1, ::-1], (down, along), contract=2)
 
 
 def kernel_gradient(x: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
@@ -78,7 +78,7 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
     data = _transformed(x, _DATA, [low for low, _ in padding], tiles)
     outputs = _transformed(ct, np.transpose(_OUTPUT), (0, 0), tiles)
     products = jnp.stack([_product(x, ct, 1, 1) for x, ct in zip(data, outputs, strict=True)], axis=1)
-    return (_KERNELS.T @ products.reshape(len(_KERNELS), -1)).reshape(3, 3, *products.shape[2:])
+    return jnp.matmul(_KERNELS.T, products.reshape(len(_KERNELS), -1)).reshape(3, 3, *products.shape[2:])
 
 
 def _filtered(x: jax.Array, kernel: jax.Array, padding: Padding, *, contract: int) -> jax.Array:
@@ -87,7 +87,7 @@ def _filtered(x: jax.Array, kernel: jax.Array, padding: Padding, *, contract: in
     size = [length + low + high - 2 for length, (low, high) in zip(lengths, padding, strict=True)]
     tiles = _tiles(size)
     data = _transformed(x, _DATA, [low for low, _ in padding], tiles)
-    kernels = (_KERNELS @ kernel.reshape(9, -1)).reshape(len(_KERNEL), len(_KERNEL), *kernel.shape[2:])
+    kernels = jnp.matmul(_KERNELS, kernel.reshape(9, -1)).reshape(len(_KERNEL), len(_KERNEL), *kernel.shape[2:])
     products = [_product(entries, kernels[:, j], 2, contract) for j, entries in enumerate(data)]
     columns = [_combined(_OUTPUT, column) for column in _combined(_OUTPUT, products)]
     # From each place in a tile, an image of tiles, to an image of pixels, less what the last tiles have too much.
@@ -121,10 +121,10 @@ def _transformed(x: jax.Array, matrix: ArrayLike, before: Sequence[int], tiles: 
     return [column.reshape(len(column), -1, column.shape[-1]) for column in columns]
 
 
-def _combined(matrix: ArrayLike, terms: Sequence[jax.Array]) -> list[jax.Array]:
+def _combined(matrix: ArrayLike, terms: Sequence[jax.Array] | jax.Array) -> list[jax.Array]:
     """The matrix times a vector of arrays, without its zeros; an array of terms is a vector along its first axis."""
     return [
-        sum(term if weight == 1 else float(weight) * term for weight, term in zip(row, terms, strict=True) if weight)
+        jnp.asarray(sum(term if w == 1 else float(w) * term for w, term in zip(row, terms, strict=True) if w))
         for row in matrix
     ]
 

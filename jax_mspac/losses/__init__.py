@@ -1,13 +1,15 @@
 """Losses: pure functions of features and labels, and each as a term of a training step, with its settings.
 
 Inputs may be bfloat16; every loss computes in float32 and returns a scalar of it. A loss between the modalities takes
-visible features [n, D] and their labels int [n], then infrared ones [m, D] and int [m], of the whole batch: on several
-devices pass the gathered features. Each loss is finite, with a finite gradient, for any finite input. NaN and infinity
-in the input come out as a non-finite loss, so that a diverged run is seen.
+visible features [n, D] and their labels int [n], then infrared ones [m, D] and int [m]: of the whole batch, or a
+device's share of it and `gather`. Then the mean over the devices is the loss of the batch, in value and gradient, and
+no device does more than compare its own examples with all. Each loss is finite, with a finite gradient, for any finite
+input. NaN and infinity in the input come out as a non-finite loss, so that a diverged run is seen.
 """
 
 from jax_mspac.losses.base import Examples, Loss
 from jax_mspac.losses.contrastive import Contrastive
+from jax_mspac.losses.cross_modality_triplet import CrossModalityTriplet
 from jax_mspac.losses.embeddings import Alignment, PairMining
 from jax_mspac.losses.hetero_center import HeteroCenter
 from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
@@ -28,6 +30,7 @@ LOSSES: dict[str, type[Loss]] = {
     "center_constrained": CenterConstrained,
     "pair_mining": PairMining,
     "alignment": Alignment,
+    "cross_modality_triplet": CrossModalityTriplet,
 }
 
 __all__ = ["LOSSES", "Examples", "Identity", "Loss"]

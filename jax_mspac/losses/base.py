@@ -10,19 +10,38 @@ import jax.numpy as jnp
 from jax_mspac.settings import NOT_NEGATIVE, check, one_of, setting
 
 PyTree = Any
+# [n, ...] of this device -> [N, ...] of all devices, in their order. Gradients flow through.
+Gather = Callable[[jax.Array], jax.Array]
 FEATURES = ("before_neck", "after_neck")
+
+
+def alone(x: jax.Array) -> jax.Array:
+    """`gather` where there is one device."""
+    return x
+
+
+def total(x: jax.Array, gather: Gather) -> jax.Array:
+    """The sum over the devices of what each of them has, of any shape."""
+    return jnp.sum(gather(x[None]), axis=0)
+
+
+def average(x: jax.Array, gather: Gather) -> jax.Array:
+    """The mean over the devices of what each of them has, of any shape."""
+    return jnp.mean(gather(x[None]), axis=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
     """This device's share of a batch, as the losses see it; visible examples come before infrared ones.
 
+    All examples of an identity lie on one device.
+
     Attributes:
       features: "before_neck" and "after_neck", [n, P, D] each.
       logits: of the identity classifier, [n, P, C].
       labels: int [n].
       num_visible: how many of the n are visible.
-      gather: [n, ...] of this device -> [N, ...] of all devices, in their order.
+      gather: see `Gather`.
       global_part: whether the last part is of the whole map, and those before it are its stripes.
     """
 
@@ -30,7 +49,7 @@ class Examples:
     logits: jax.Array
     labels: jax.Array
     num_visible: int
-    gather: Callable[[jax.Array], jax.Array]
+    gather: Gather
     global_part: bool = False
 
     def own(self, feature: str) -> tuple[jax.Array, jax.Array]:
@@ -43,16 +62,21 @@ class Examples:
         features, labels = self.own(feature)
         return self.gather(features), self.gather(labels)
 
-    def sides(self, feature: str) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Visible features and labels, then infrared ones, of all devices."""
+    def own_sides(self, feature: str) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """Visible features and labels, then infrared ones, of this device."""
         (features, labels), n = self.own(feature), self.num_visible
-        return tuple(map(self.gather, (features[:n], labels[:n], features[n:], labels[n:])))
+        return features[:n], labels[:n], features[n:], labels[n:]
+
+    def sides(self, feature: str) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        """The same of all devices."""
+        visible, their_labels, infrared, labels = map(self.gather, self.own_sides(feature))
+        return visible, their_labels, infrared, labels
 
     def mean_of_parts(self, feature: str, loss: Callable[..., jax.Array]) -> jax.Array:
-        """`over_parts` of a loss of `sides`, of each part's features [., D] alone."""
+        """`over_parts` of a loss of `own_sides`, of each part's features [., D] alone."""
         features, n = self.features[feature], self.num_visible
         sides = (features[:n], self.labels[:n], features[n:], self.labels[n:])
-        return self.over_parts(jax.vmap(loss, in_axes=(1, None, 1, None))(*map(self.gather, sides)))
+        return self.over_parts(jax.vmap(loss, in_axes=(1, None, 1, None))(*sides))
 
     def over_parts(self, losses: jax.Array) -> jax.Array:
         """One loss of those of the parts, [P]: their mean; that of the whole map is added to the mean of the stripes'.
@@ -76,7 +100,9 @@ class Loss:
 
     # Whether it is of several embeddings of an image: see `losses.embeddings`.
     needs_embeddings = False
-    __post_init__ = check
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def init(self, key: jax.Array, *, dim: int, num_identities: int) -> PyTree:
         """Its parameters, or {}: `dim` is of the features [n, dim] of `Examples.own`."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import distances
-from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.base import Examples, Gather, Loss, alone, average
 from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
@@ -18,6 +18,7 @@ def contrastive(
     infrared_labels: jax.Array,
     *,
     margin: float = 0.5,
+    gather: Gather = alone,
 ) -> jax.Array:
     """Contrastive loss of TONE (Ye et al., AAAI 2018) over the cross-modality pairs of a batch.
 
@@ -25,17 +26,20 @@ def contrastive(
     max(margin - d, 0)^2 / 2. TONE draws its pairs, about half of them of one identity. Taking all pairs of the batch,
     so that those of one identity and the others weigh half each, is a reading of ours. Where there is no pair of a
     kind, that half is 0.
+
+    Several devices give their own examples and `gather`: each compares its visible examples with all infrared ones.
     """
-    visible, infrared = distances.unit(visible), distances.unit(infrared)
-    same = visible_labels[:, None] == infrared_labels[None, :]
-    together = _mean(distances.squared_euclidean(visible, infrared), same)
-    apart = _mean(jnp.square(jnp.maximum(margin - distances.euclidean(visible, infrared), 0.0)), ~same)
+    visible, infrared = distances.unit(visible), gather(distances.unit(infrared))
+    same = visible_labels[:, None] == gather(infrared_labels)[None, :]
+    together = _mean(distances.squared_euclidean(visible, infrared), same, gather)
+    apart = _mean(jnp.square(jnp.maximum(margin - distances.euclidean(visible, infrared), 0.0)), ~same, gather)
     return 0.25 * (together + apart)
 
 
-def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    """Mean of the values in the mask; 0 for an empty one."""
-    return jnp.sum(values, where=mask) / jnp.maximum(jnp.sum(mask), 1)
+def _mean(values: jax.Array, mask: jax.Array, gather: Gather) -> jax.Array:
+    """Mean of the values in the mask, as the mean over the devices; 0 for an empty one."""
+    count = average(jnp.sum(mask, dtype=jnp.float32), gather)
+    return jnp.sum(values, where=mask) / jnp.maximum(count, 1e-6)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,4 +49,4 @@ class Contrastive(Loss):
     margin: float = setting(0.5, NOT_NEGATIVE, "distance beyond which a pair of two identities costs nothing")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
-        return contrastive(*examples.sides(self.feature), margin=self.margin)
+        return contrastive(*examples.own_sides(self.feature), margin=self.margin, gather=examples.gather)

@@ -31,7 +31,18 @@ def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
     """Euclidean distance between all pairs, as `squared_euclidean`, with gradient 0 where the distance is 0."""
-    squared = squared_euclidean(x, y)
+    return _root(squared_euclidean(x, y))
+
+
+def between_rows(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Euclidean distance of each row of one array to that row of the other, with gradient 0 where it is 0.
+
+    Of [n, D] and [n, D] it gives float32 [n]. Entries are clipped to +-LARGEST.
+    """
+    return _root(jnp.sum(jnp.square(bounded(x) - bounded(y)), axis=1))
+
+
+def _root(squared: jax.Array) -> jax.Array:
     zero = squared < jnp.finfo(jnp.float32).tiny
     # The inner `where` keeps the infinite derivative of sqrt at 0 out of the backward pass: 0 * inf is NaN.
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))

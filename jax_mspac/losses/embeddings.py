@@ -62,12 +62,14 @@ def pair_mining(
 
 
 def alignment(branches: jax.Array) -> jax.Array:
-    """A third of the mean inner product of the two branches' embeddings of an image, [n, 2, D].
+    """How much the branches of an image agree: the sum of their inner products over K + 1, and the mean over all n.
 
-    The public code divides by the number of all embeddings, 3 n.
+    The embeddings [n, K, D] are those of the K branches alone; the public code, whose K is 2, divides by the number of
+    all embeddings.
     """
     branches = distances.bounded(branches)
-    return jnp.sum(branches[:, 0] * branches[:, 1]) / (3 * len(branches))
+    products = jnp.einsum("nkd,nld->nkl", branches, branches, precision=jax.lax.Precision.HIGHEST)
+    return jnp.sum(jnp.triu(products, 1)) / (len(branches) * (branches.shape[1] + 1))
 
 
 class OfEmbeddings(Loss):

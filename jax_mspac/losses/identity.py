@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jax_mspac.losses import distances
 from jax_mspac.losses.base import FEATURES, Examples
-from jax_mspac.settings import FRACTION, NOT_NEGATIVE, check, one_of, setting, within
+from jax_mspac.settings import FRACTION, NOT_NEGATIVE, at_least, check, one_of, setting, within
 
 FORMS = ("global", "part", "both")
 
@@ -38,8 +38,10 @@ class Identity:
     label_smoothing: float = setting(0.0, FRACTION)
     classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
     classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
+    classifier_hidden: int = setting(0, at_least(0), "units of a layer with ReLU before the classifiers; 0: none")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
     def __call__(self, examples: Examples) -> jax.Array:
         loss = functools.partial(cross_entropy, label_smoothing=self.label_smoothing)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jax_mspac.errors import UserError
 from jax_mspac.losses import distances
-from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.base import Examples, Gather, Loss, alone, average, total
 from jax_mspac.settings import NOT_NEGATIVE, POSITIVE, one_of, setting
 
 REDUCTIONS = ("per_sample", "mean", "sum")
@@ -27,6 +27,7 @@ def mecen(
     reduction: str = "per_sample",
     normalize: bool = True,
     max_exponent: float = 2.0,
+    gather: Gather = alone,
 ) -> jax.Array:
     """Marginal exponential center loss of the talk slides of the paper, arXiv 2012.06843.
 
@@ -49,10 +50,10 @@ def mecen(
     give gains of 1e20 (and overflow at s = 88.7). A value of 10 already gives gains of 2e4, with which no one
     weight or learning rate gets along. Values up to 80 stay finite for 512 unit vectors.
 
-    `sum` and `mean` exponentiate a statistic of the whole batch: on several devices pass the gathered features.
+    `sum` and `mean` exponentiate a statistic of the whole batch, of which devices add up their shares.
 
     Args:
-      features: [n, D].
+      features: [n, D], this device's.
       centers: [C, D], one per identity, shared by both modalities.
       labels: int [n], each in [0, C).
       margin: squared distance below which an example does not count.
@@ -61,9 +62,10 @@ def mecen(
       reduction: "per_sample", "mean" or "sum".
       normalize: whether to scale features and centers to unit length first; if not, entries are clipped to +-2^40.
       max_exponent: where the linear continuation starts.
+      gather: of `Examples`, where several devices share the batch.
 
     Returns:
-      float32 scalar.
+      float32 scalar, whose mean over the devices is the loss of the batch.
 
     Raises:
       UserError: the reduction is not one of the three.
@@ -76,9 +78,9 @@ def mecen(
     distance = jnp.sum(jnp.square(prepare(features) - prepare(own_centers)), axis=1)
     half = 0.5 * (jnp.maximum(distance - margin, 0.0) if use_margin else distance)
     if reduction == "sum":
-        half = jnp.sum(half)
+        half = total(jnp.sum(half), gather)
     elif reduction == "mean":
-        half = jnp.mean(half)
+        half = average(jnp.mean(half), gather)
     return jnp.mean(_continued_expm1(half, max_exponent) if use_exp else half)
 
 
@@ -109,8 +111,7 @@ class Mecen(Loss):
         return {"centers": rows / jnp.linalg.norm(rows, axis=-1, keepdims=True)}
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
-        # The reductions "sum" and "mean" are not means over devices of what each one has: all see the whole batch.
-        features, labels = examples.whole(self.feature)
+        features, labels = examples.own(self.feature)
         return mecen(
             features,
             params["centers"],
@@ -120,6 +121,7 @@ class Mecen(Loss):
             use_exp=self.use_exp,
             reduction=self.reduction,
             max_exponent=self.max_exponent,
+            gather=examples.gather,
         )
 
     def constrain(self, params: Any) -> Any:

@@ -1,7 +1,8 @@
 """Bi-directional top-ranking losses: visible anchors among the infrared examples, infrared ones among the visible.
 
 Both take unit features and are sums of two means, over the visible and over the infrared anchors, in which an anchor
-counts as 0 if the other modality lacks its identity or has no other one.
+counts as 0 if the other modality lacks its identity or has no other one. Several devices give their own examples and
+`gather`, all examples of an identity on one device: each compares its own anchors with the examples of all.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_mspac.losses import centers, distances
-from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.base import Examples, Gather, Loss, alone
 from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
@@ -24,6 +25,7 @@ def dual_constrained(
     margin: float = 0.5,
     intra_margin: float = 0.1,
     intra_weight: float = 0.1,
+    gather: Gather = alone,
 ) -> jax.Array:
     """Bi-directional dual-constrained top-ranking loss, BDTR (Ye et al., IJCAI 2018).
 
@@ -34,12 +36,12 @@ def dual_constrained(
     where d is the Euclidean distance and, of the other modality, p is the farthest example of its identity and n the
     closest one of another identity. `intra_margin` is the least distance of p and n, which are of one modality.
     """
-    features, same, across = _batch(visible, visible_labels, infrared, infrared_labels)
-    distance = distances.euclidean(features, features)
+    anchors, features, same, across = _batch(visible, visible_labels, infrared, infrared_labels, gather)
+    distance = distances.euclidean(anchors, features)
     positive, negative = _farthest(distance, same & across), _closest(distance, ~same & across)
-    rows = jnp.arange(len(features))
+    rows = jnp.arange(len(anchors))
     inter = jnp.maximum(margin + distance[rows, positive] - distance[rows, negative], 0.0)
-    intra = jnp.maximum(intra_margin - distance[positive, negative], 0.0)
+    intra = jnp.maximum(intra_margin - distances.between_rows(features[positive], features[negative]), 0.0)
     return _sum_of_means(inter + intra_weight * intra, same, across)
 
 
@@ -50,6 +52,7 @@ def center_constrained(
     infrared_labels: jax.Array,
     *,
     margin: float = 0.5,
+    gather: Gather = alone,
 ) -> jax.Array:
     """Bi-directional center-constrained top-ranking loss, eBDTR (Ye et al., TIFS 2020), in a reading of ours.
 
@@ -63,23 +66,27 @@ def center_constrained(
     c is the midpoint of a and p: what pushes n away from it pushes n away from a (BDTR's first constraint) and from p
     (its second).
     """
-    features, same, across = _batch(visible, visible_labels, infrared, infrared_labels)
-    distance = distances.euclidean(features, features)
-    from_center = distances.euclidean(centers.means(same, features), features)
+    anchors, features, same, across = _batch(visible, visible_labels, infrared, infrared_labels, gather)
+    distance = distances.euclidean(anchors, features)
+    labels = jnp.concatenate([visible_labels, infrared_labels])
+    own_centers = centers.means(labels[:, None] == labels[None, :], anchors)
+    from_center = distances.euclidean(own_centers, features)
     positive, negative = _farthest(distance, same & across), _closest(from_center, ~same & across)
-    rows = jnp.arange(len(features))
+    rows = jnp.arange(len(anchors))
     loss = jnp.maximum(margin + distance[rows, positive] - from_center[rows, negative], 0.0)
     return _sum_of_means(loss, same, across)
 
 
 def _batch(
-    visible: jax.Array, visible_labels: jax.Array, infrared: jax.Array, infrared_labels: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Unit features [N, D], and for all pairs [N, N] whether they are of one identity, and of different modalities."""
+    visible: jax.Array, visible_labels: jax.Array, infrared: jax.Array, infrared_labels: jax.Array, gather: Gather
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Unit features of this device [n, D] and of all [N, D]; and for all pairs of both, [n, N], whether they are of one
+    identity, and of different modalities."""
     features = distances.unit(jnp.concatenate([visible, infrared]))
     labels = jnp.concatenate([visible_labels, infrared_labels])
     is_visible = jnp.arange(len(features)) < len(visible)
-    return features, labels[:, None] == labels[None, :], is_visible[:, None] != is_visible[None, :]
+    same = labels[:, None] == gather(labels)[None, :]
+    return features, gather(features), same, is_visible[:, None] != gather(is_visible)[None, :]
 
 
 def _farthest(distance: jax.Array, mask: jax.Array) -> jax.Array:
@@ -91,9 +98,13 @@ def _closest(distance: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def _sum_of_means(losses: jax.Array, same: jax.Array, across: jax.Array) -> jax.Array:
-    """Mean of the losses [N] over the anchors of each modality; those without a positive or a negative count as 0."""
+    """Mean over the devices of this: the means of their losses [n] over the anchors of each modality, added up.
+
+    Those without a positive or a negative count as 0. `same` and `across` are [n, N].
+    """
     complete = jnp.any(same & across, axis=1) & jnp.any(~same & across, axis=1)
-    return jnp.sum(jnp.where(complete, losses, 0.0) / jnp.sum(~across, axis=1))
+    own, everything = same.shape
+    return everything / own * jnp.sum(jnp.where(complete, losses, 0.0) / jnp.sum(~across, axis=1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,7 +114,7 @@ class DualConstrained(Loss):
     margin: float = setting(0.5, NOT_NEGATIVE, "of the distances between the modalities")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
-        return dual_constrained(*examples.sides(self.feature), margin=self.margin)
+        return dual_constrained(*examples.own_sides(self.feature), margin=self.margin, gather=examples.gather)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,4 +124,4 @@ class CenterConstrained(Loss):
     margin: float = setting(0.5, NOT_NEGATIVE, "of the distances")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
-        return center_constrained(*examples.sides(self.feature), margin=self.margin)
+        return center_constrained(*examples.own_sides(self.feature), margin=self.margin, gather=examples.gather)

@@ -83,7 +83,7 @@ def _pairs(
     """Distance and whether the identity is the same, for all pairs of anchor and candidate: two arrays [n, N]."""
     if (candidates is None) != (candidate_labels is None):
         raise ValueError("candidates and candidate_labels belong together: give both or neither")
-    if candidates is None:
+    if candidates is None or candidate_labels is None:
         candidates, candidate_labels = anchors, labels
     return distances.euclidean(anchors, candidates), labels[:, None] == candidate_labels[None, :]
 

@@ -2,19 +2,19 @@
 
 from collections.abc import Collection
 
-from ml_collections import ConfigDict
-
 from jax_mspac.errors import UserError
 from jax_mspac.methods import (
     agw,
     bdtr,
     caj,
+    cmgan,
     deen,
     ebdtr,
     handcrafted,
     hetero_center,
     hetero_center_triplet,
     mspac,
+    msr,
     one_stream,
     rle,
     tone,
@@ -23,6 +23,7 @@ from jax_mspac.methods import (
     zero_padding,
 )
 from jax_mspac.methods.base import Method, System
+from jax_mspac.runtime.fields import ConfigDict
 
 METHODS: dict[str, System] = {
     **handcrafted.SYSTEMS,
@@ -32,7 +33,9 @@ METHODS: dict[str, System] = {
     "two_stream": two_stream.SYSTEM,
     "zero_padding": zero_padding.SYSTEM,
     "bdtr": bdtr.SYSTEM,
+    "cmgan": cmgan.SYSTEM,
     "ebdtr": ebdtr.SYSTEM,
+    "msr": msr.SYSTEM,
     "hetero_center": hetero_center.SYSTEM,
     "hetero_center_triplet": hetero_center_triplet.SYSTEM,
     "agw": agw.SYSTEM,

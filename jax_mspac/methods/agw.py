@@ -26,7 +26,7 @@ SETTINGS = {
 
 def _settings(tensors: layouts.Tensors) -> dict[str, Any]:
     if "NL_2.0.theta.weight" in tensors:
-        held = {"model.nonlocal_channels": len(tensors["NL_2.0.theta.weight"])}
+        held: dict[str, Any] = {"model.nonlocal_channels": len(tensors["NL_2.0.theta.weight"])}
     else:  # the `base` of the same code, which goes without both
         held = {"model.nonlocal_blocks": False, "model.pooling": "average"}
     return {**layouts.resnet_settings(tensors), **held}

@@ -57,7 +57,8 @@ class Augmentation:
     radical_beta: float = setting(0.4, _SHAPE, "the maxima of their channels are from Beta(b, b)")
     radical_darkest: float = setting(0.1, _DARKEST, "rectangles are added until one darkens by this factor")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def sample_keys(seed: int | jax.Array, step: int | jax.Array, slots: jax.Array) -> jax.Array:

@@ -11,12 +11,17 @@ import numpy as np
 from jax_mspac.models.layouts import Layout
 
 PyTree = Any
-Batch = dict[str, dict[str, jax.Array]]
+# Of JAX in a compiled program, and of numpy outside.
+Array = Any
+Batch = dict[str, dict[str, Array]]
 Metrics = dict[str, jax.Array]
 
 
-@flax.struct.dataclass
-class State:
+# What a step reads of a batch, for each modality.
+READS = ("image", "label", "slot")
+
+
+class State(flax.struct.PyTreeNode):
     """Everything that changes while training.
 
     Attributes:
@@ -54,12 +59,13 @@ class Method(Protocol):
       features: names of the features that `embed` gives.
     """
 
-    features: tuple[str, ...]
+    @property
+    def features(self) -> tuple[str, ...]: ...
 
     def init(self, key: jax.Array) -> State:
         """The state of step 0."""
 
-    def embed(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+    def embed(self, variables: PyTree, images: Array, modality: str) -> dict[str, Array]:
         """Features of uint8 images [N, H, W, 3] of one modality: feature name -> float32 [N, D].
 
         Of a `Trained` method it is compiled for the devices; otherwise it gets and returns numpy arrays.
@@ -68,7 +74,10 @@ class Method(Protocol):
 
 @runtime_checkable
 class Trained(Protocol):
-    """A method that learns step by step. The training loop knows this interface and nothing else of it."""
+    """A method that learns step by step. The training loop knows this interface and nothing else of it.
+
+    A method that reads more of a batch than `READS` names all that it reads as `reads`: the rest stays on the host.
+    """
 
     def update(self, state: State, batch: Batch) -> Update:
         """One step on this device's share of the batch; runs under `parallel.data_parallel`."""
@@ -84,7 +93,7 @@ class Trained(Protocol):
 class Fitted(Protocol):
     """A method that ends with a fit to features of the training images, after its steps or in their place."""
 
-    def extract(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
+    def extract(self, variables: PyTree, images: Array, modality: str) -> dict[str, Array]:
         """What is fitted to, of uint8 images [N, H, W, 3] of one modality: {"source": float32 [N, D]}."""
 
     def fit(self, state: State, features: np.ndarray, ids: np.ndarray, modalities: np.ndarray) -> State:

@@ -9,12 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.classical import FEATURES
 from jax_mspac.methods import metric
 from jax_mspac.methods.base import State, System
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector, check, one_of, setting
 
 PyTree = Any
@@ -26,7 +26,8 @@ class Descriptor:
 
     name: str = setting("hog", one_of(FEATURES))
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +41,11 @@ class Handcrafted:
       steps: what the step counter says once it is fitted.
     """
 
+    features = (metric.FEATURE,)
     descriptor: str
     metric: metric.Metric
     image_size: tuple[int, int]
     steps: int
-    features = (metric.FEATURE,)
 
     def init(self, key: jax.Array) -> State:
         dim = FEATURES[self.descriptor].dim(*self.image_size)
@@ -55,7 +56,7 @@ class Handcrafted:
 
     def fit(self, state: State, features: np.ndarray, ids: np.ndarray, modalities: np.ndarray) -> State:
         projection = self.metric.fit(features, ids, modalities)
-        return State(np.int32(self.steps), {"metric": projection}, {})
+        return State(jnp.int32(self.steps), {"metric": projection}, {})
 
     def is_fitted(self, state: State) -> bool:
         return metric.is_fitted(state.variables["metric"])

@@ -2,17 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.losses import LOSSES, Examples, Identity, Loss, distances
 from jax_mspac.losses.base import FEATURES
 from jax_mspac.methods import augmentation, optimizers
-from jax_mspac.methods.base import Batch, State, Update
+from jax_mspac.methods.base import Batch, Metrics, State, Update
 from jax_mspac.methods.players import Networks, Outcome, Player, initial, play
 from jax_mspac.modalities import MODALITIES, VISIBLE
 from jax_mspac.models import pooling, pretrained
@@ -21,6 +20,7 @@ from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder, flatten_parts
 from jax_mspac.models.heads import Heads
 from jax_mspac.runtime import parallel
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector, Problem, at_least, check, setting
 
 PyTree = Any
@@ -68,7 +68,8 @@ class NetworkSettings:
     unit_parts: bool = setting(False, None, "match stripes or embeddings that are each of unit length")
     pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,7 @@ class Learned:
     steps: int
     seed: int
     unit_parts: bool = False
-    features = FEATURES
+    features: ClassVar[tuple[str, ...]] = FEATURES
 
     @property
     def heads(self) -> Heads:
@@ -109,6 +110,7 @@ class Learned:
             use_bias=self.identity.classifier_bias,
             shared=self.embedder.diverse_embeddings,
             slope=self.identity.classifier_slope,
+            hidden=self.identity.classifier_hidden,
             owned={name: loss.init for name, loss in self.losses.items() if type(loss).init is not Loss.init},
         )
 
@@ -126,9 +128,12 @@ class Learned:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
         embedder = self.embedder.init(embedder_key, images, train=False)
-        features = jax.eval_shape(lambda v: self.embedder.apply(v, images, train=False), embedder)
-        heads = self.heads.init(heads_key, jnp.zeros(features["after_neck"].shape))
-        return initial(self.players, {"embedder": embedder}, {"heads": heads})
+        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), embedder)
+        return initial(self.players, {"embedder": embedder}, self.networks(heads_key, features))
+
+    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+        """What training needs beside the embedder: network -> variables; `features` are the shapes of `embedded`."""
+        return {"heads": self.heads.init(key, jnp.zeros(features["after_neck"].shape))}
 
     def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:
         names = BACKBONES[self.embedder.backbone].torch_names
@@ -143,30 +148,46 @@ class Learned:
 
     def loss(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The weighted sum of the losses on a view: see `players.Player`."""
+        examples, statistics = self.examples(networks, view, key)
+        total, terms = self.weighted(examples, networks["heads"]["params"])
+        return total, Outcome(statistics, {"loss": total, **terms})
+
+    def examples(self, networks: Networks, view: Any, key: jax.Array) -> tuple[Examples, dict[str, PyTree]]:
+        """What the losses see of a view, and the new statistics of the embedder by the name of the network."""
         images, labels = view
-        features, updated = self.embedder.apply(
-            networks["embedder"], images, train=True, mutable=["batch_stats"], rngs={"dropout": key}
-        )
-        heads = networks["heads"]
+        features, statistics = self.embedded(networks["embedder"], images, train=True, rngs={"dropout": key})
+        # By its types `apply` might give a pair, as it does with `mutable`.
+        logits: Any = self.heads.apply(networks["heads"], features[self.identity.identity_feature])
         examples = Examples(
             features=features,
-            logits=self.heads.apply(heads, features[self.identity.identity_feature]),
+            logits=logits,
             labels=labels,
             num_visible=len(images.get(VISIBLE, ())),
             gather=parallel.gather,
             global_part=self.embedder.global_part,
         )
+        return examples, {"embedder": statistics}
+
+    def embedded(
+        self, variables: PyTree, images: Mapping[str, jax.Array], *, train: bool, **options: Any
+    ) -> tuple[dict[str, jax.Array], PyTree]:
+        """Features of normalized images by modality, [N, P, D] each, and the new "batch_stats"."""
+        features, updated = self.embedder.apply(variables, images, train=train, mutable=["batch_stats"], **options)
+        return features, updated["batch_stats"]
+
+    def weighted(self, examples: Examples, heads: PyTree) -> tuple[jax.Array, Metrics]:
+        """The weighted sum of the losses, and each without its weight; `heads` are parameters."""
         terms = {"identity": self.identity(examples)}
-        terms |= {name: loss(examples, heads["params"].get(name, {})) for name, loss in self.losses.items()}
+        terms |= {name: loss(examples, heads.get(name, {})) for name, loss in self.losses.items()}
         total = self.identity.identity_weight * terms["identity"]
         total += sum(loss.weight * terms[name] for name, loss in self.losses.items())
-        return total, Outcome({"embedder": updated["batch_stats"]}, {"loss": total, **terms})
+        return total, terms
 
     def constrain(self, params: PyTree) -> PyTree:
         """The parameters after an optimizer's step, where those of GeM or of a loss have to keep to something."""
         heads = params["heads"]
         kept = {name: loss.constrain(heads[name]) for name, loss in self.losses.items() if name in heads}
-        return {"embedder": pooling.constrained(params["embedder"]), "heads": {**heads, **kept}}
+        return {**params, "embedder": pooling.constrained(params["embedder"]), "heads": {**heads, **kept}}
 
     def view(self, batch: Batch, step: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         """Augmented images by modality, and the labels of the visible, then of the infrared ones.
@@ -231,8 +252,8 @@ class Learned:
         return attention
 
 
-def build(config: ConfigDict, *, num_identities: int) -> Learned:
-    """The network and the losses of a config.
+def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned, **more: Any) -> Any:
+    """The network and the losses of a config, as a `kind` of `Learned` whose further fields are `more`.
 
     Raises:
       SettingsError: lists the settings, under their names in the config, that are out of their ranges or do not fit
@@ -262,7 +283,7 @@ def build(config: ConfigDict, *, num_identities: int) -> Learned:
             needing = {name: loss.weight for name, loss in used.items() if loss.needs_embeddings}
             made.problems += [Problem(f"loss.{name}.weight", weight, single) for name, weight in needing.items()]
     made.raise_problems()
-    return Learned(
+    return kind(
         embedder=embedder,
         num_identities=num_identities,
         image_size=(config.data.height, config.data.width),
@@ -273,6 +294,7 @@ def build(config: ConfigDict, *, num_identities: int) -> Learned:
         steps=config.train.steps,
         seed=config.seed,
         unit_parts=config.model.unit_parts,
+        **more,
     )
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.methods import augmentation, learned, metric
 from jax_mspac.methods.base import State
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector
 
 PyTree = Any
@@ -25,8 +25,8 @@ class LearnedMetric(learned.Learned):
       metric: what is fitted afterwards.
     """
 
-    metric: metric.Metric
     features = (*learned.Learned.features, metric.FEATURE)
+    metric: metric.Metric
 
     def init(self, key: jax.Array) -> State:
         state = super().init(key)
@@ -50,8 +50,8 @@ class LearnedMetric(learned.Learned):
         return {**features, metric.FEATURE: projected}
 
 
-def build(config: ConfigDict, *, num_identities: int) -> LearnedMetric:
-    """The network and the metric of a config.
+def build(config: ConfigDict, *, num_identities: int, kind: type[LearnedMetric] = LearnedMetric, **more: Any) -> Any:
+    """The network and the metric of a config, as a `kind` of `LearnedMetric` whose further fields are `more`.
 
     Raises:
       SettingsError: see `learned.build`.
@@ -59,9 +59,7 @@ def build(config: ConfigDict, *, num_identities: int) -> LearnedMetric:
     made = Collector()
     fitted = made.of(metric.Metric, "metric", config.metric, seed=config.seed)
     made.raise_problems()
-    network = learned.build(config, num_identities=num_identities)
-    fields = {field.name: getattr(network, field.name) for field in dataclasses.fields(network)}
-    return LearnedMetric(**fields, metric=fitted)
+    return learned.build(config, num_identities=num_identities, kind=kind, metric=fitted, **more)
 
 
 def _with(state: State, projection: metric.Projection) -> State:

@@ -28,7 +28,8 @@ class Metric:
     dims: int = setting(100, at_least(1), "of the features that come out of it")
     seed: int = 0
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
     def init(self, dim: int) -> Projection:
         """The projection of features [N, dim] before it is fitted: zeros."""

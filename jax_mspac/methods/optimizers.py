@@ -42,7 +42,8 @@ class Recipe:
     warmup: float = setting(0.1, FRACTION, "linear, as a fraction of train.steps")
     milestones: tuple[float, ...] = setting((0.4, 0.7), _RISING, "step: x0.1 at these fractions of train.steps")
 
-    __post_init__ = check
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:

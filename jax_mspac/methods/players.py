@@ -39,8 +39,9 @@ class Player:
       loss: (networks, view, key) -> (scalar, Outcome). `networks` are those of all players, `view` is what the method
         made of the batch, `key` is of this step, player and device: for dropout and its like. Its mean over the devices
         is what is minimized.
-      optimizer: of its parameters, a mapping by network.
-      every: it moves in every n-th step; in others its loss is computed for the metrics alone.
+      optimizer: of its parameters, a mapping by network. It counts the moves, not the steps.
+      every: it moves in every n-th step: n, 2 n, ..., counted from 1. In others its loss is computed for the metrics
+        alone, and not at all if it tells none.
       constrain: what keeps its parameters where they belong, after each move.
     """
 
@@ -66,7 +67,8 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
     """
     networks = {**state.training["networks"], **state.variables}
     key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
-    optimizers, metrics, norms = {}, {}, {}
+    metrics: Metrics = {}
+    optimizers, norms = {}, {}
     for number, (name, player) in enumerate(players.items()):
         key_of_player = jax.random.fold_in(key, number)
         operands = networks, state.training["optimizers"][name]
@@ -74,7 +76,7 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
         if player.every == 1:
             result = move(*operands)
         else:
-            result = jax.lax.cond(state.step % player.every == 0, move, rest, *operands)
+            result = jax.lax.cond((state.step + 1) % player.every == 0, move, rest, *operands)
         networks, optimizers[name], of_player, norms[name] = result
         metrics |= of_player
     training = {

@@ -65,6 +65,7 @@ def _on_host(queries: np.ndarray, gallery: np.ndarray, k: int, block: int) -> Fo
     table = np.empty((-(-block // size), size, count), np.float32)
     flat = table.reshape(-1, count)
     # Query, similarity and position of what may be among the top k: those as of the last sorting, and newer ones.
+    found: tuple[np.ndarray, ...]
     found = np.repeat(np.arange(count), k), np.full(count * k, -np.inf, np.float32), np.full(count * k, -1)
     newer: list[tuple[np.ndarray, ...]] = []
     worst = np.full(count, -np.inf, np.float32)
@@ -90,7 +91,7 @@ def _on_host(queries: np.ndarray, gallery: np.ndarray, k: int, block: int) -> Fo
         # Sorting seldom costs less than a worst similarity that is up to date saves.
         if start + block >= len(gallery) or sum(len(part[0]) for part in newer) >= count * k:
             found = tuple(np.concatenate(column) for column in zip(found, *newer, strict=True))
-            best = _best(*found, k)
+            best = _best(found[0], found[1], found[2], k)
             found, newer = tuple(column[best] for column in found), []
             worst = found[1].reshape(count, k)[:, -1]
     return found[1].reshape(count, k), found[2].reshape(count, k)

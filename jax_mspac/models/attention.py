@@ -48,10 +48,10 @@ class PartAttention(nn.Module):
             pooled = nn.Dense(self.rank, use_bias=False, name="channel_reduced")(pooled)
         channel = nn.sigmoid(nn.Dense(x.shape[-1], name="channel")(pooled))
         gated = x * channel[:, None, None, :].astype(x.dtype)
-        pooled = [jnp.mean(gated, axis=-1, keepdims=True, dtype=jnp.float32), largest(gated, axis=-1)[..., None]]
+        maps = [jnp.mean(gated, axis=-1, keepdims=True, dtype=jnp.float32), largest(gated, axis=-1)[..., None]]
         # Of two channels no other form pays.
         conv = Conv(1, self.kernel_size, padding=self.kernel_size // 2, kernels="native", name="spatial")
-        spatial = nn.sigmoid(conv(jnp.concatenate(pooled, axis=-1)))
+        spatial = nn.sigmoid(conv(jnp.concatenate(maps, axis=-1)))
         self.sow("intermediates", "channel_gate", channel)
         self.sow("intermediates", "spatial_gate", spatial[..., 0])
         gated = gated * spatial.astype(x.dtype)

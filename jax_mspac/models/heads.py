@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jax_mspac.modalities import MODALITIES
+from jax_mspac.models.layers import Linear
+
 
 class Heads(nn.Module):
     """A linear classifier for each part, and the parameters that losses own.
@@ -17,6 +20,8 @@ class Heads(nn.Module):
       use_bias: whether the classifiers have a bias.
       shared: whether all parts have one classifier.
       slope: of a leaky ReLU before the classifiers, as Zhu et al. (arXiv 1910.09830) have it; 1 for none.
+      hidden: units of a linear layer with ReLU before each classifier, as cmGAN (Dai et al., IJCAI 2018) has it; 0 for
+        none.
       owned: name of a loss -> a function of (key, dim=..., num_identities=...) that makes its parameters.
     """
 
@@ -24,22 +29,51 @@ class Heads(nn.Module):
     use_bias: bool = False
     shared: bool = False
     slope: float = 1.0
+    hidden: int = 0
     owned: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
         """Logits float32 [N, P, C] of features float32 [N, P, D].
 
-        The parameters are "classifier", [P, D, C], "classifier_bias", [P, C], and those of each loss under its name; P
-        is 1 there with `shared`.
+        The parameters are "classifier", [P, D or `hidden`, C], "classifier_bias", [P, C], "classifier_hidden_{i}" of
+        part i, and those of each loss under its name; with `shared` there is one part of the first three.
         """
         _, parts, dim = features.shape
         own = 1 if self.shared else parts
-        classifier = self.param("classifier", nn.initializers.normal(0.001), (own, dim, self.num_classes))
+        shape = (own, self.hidden or dim, self.num_classes)
+        # Behind a hidden layer, a start this small would leave that layer without a gradient: there it is torch's.
+        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=(0,))
+        classifier = self.param("classifier", start if self.hidden else nn.initializers.normal(0.001), shape)
         for name, make in self.owned.items():
             self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
         features = features if self.slope == 1 else nn.leaky_relu(features, self.slope)
-        logits = jnp.einsum("npd,pdc->npc", features, jnp.broadcast_to(classifier, (parts, *classifier.shape[1:])))
+        if self.hidden:
+            layers = [Linear(self.hidden, name=f"classifier_hidden_{i}") for i in range(own)]
+            hidden = [nn.relu(layers[i % own](features[:, i])) for i in range(parts)]
+            features = jnp.stack(hidden, axis=1)
+        logits = jnp.einsum("npd,pdc->npc", features, jnp.broadcast_to(classifier, (parts, *shape[1:])))
         if self.use_bias:
             logits += self.param("classifier_bias", nn.initializers.zeros, (own, self.num_classes))[None]
         return logits
+
+
+class SpecificHeads(nn.Module):
+    """A linear classifier of identities for each modality, and one of the modalities, for features of own layers.
+
+    Attributes:
+      num_classes: number of identities C.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array, num_visible: int) -> tuple[jax.Array, jax.Array]:
+        """Logits float32 [N, C] of identities and [N, 2] of modalities.
+
+        Of features float32 [N, D] the first `num_visible` are of visible images. The classifiers of identities are
+        named by the modality, that of modalities is "view".
+        """
+        sides = dict(zip(MODALITIES, jnp.split(features, [num_visible]), strict=True))
+        identities = [Linear(self.num_classes, name=modality)(x) for modality, x in sides.items()]
+        return jnp.concatenate(identities), Linear(len(MODALITIES), name="view")(features)

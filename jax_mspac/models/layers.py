@@ -42,6 +42,27 @@ class Conv(nn.Module):
         return conv(x, kernel, strides=self.strides, padding=self.padding, kernels=self.kernels)
 
 
+class Linear(nn.Module):
+    """An affine map that starts as torch's: weights and biases uniform within 1 / sqrt(D) of 0.
+
+    Attributes:
+      features: number of outputs.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Float32 [N, D] to float32 [N, features]."""
+        bound = x.shape[-1] ** -0.5
+
+        def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+        kernel = self.param("kernel", uniform, (x.shape[-1], self.features))
+        return x @ kernel + self.param("bias", uniform, (self.features,))[None]
+
+
 class BatchNorm(nn.Module):
     """Batch normalization over all axes but the last, with torch's momentum (0.1 there is 0.9 here) and epsilon.
 

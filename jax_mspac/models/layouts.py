@@ -93,7 +93,7 @@ class Layout:
 
 
 class _Place(NamedTuple):
-    index: int | None  # of the part; None: the whole leaf
+    part: int | None  # None: the whole leaf
     name: str
     axes: tuple[int, ...]
     minus: str
@@ -175,7 +175,8 @@ def tensors_of(networks: PyTree, layout: Layout, names: TorchNames, *, source: s
     for key, path, places in _placed(flat, layout, names):
         if places is None:
             extra.append(path)
-        for place in places or ():
+            continue
+        for place in places:
             value = _to_torch(_piece(flat[key], place, len(places)), place.axes)
             tensors[place.name] = np.ascontiguousarray(value)
             if place.minus:
@@ -220,18 +221,18 @@ def _places(path: str, parts: int, layout: Layout, names: TorchNames) -> list[_P
             continue
         whole = "{" not in row.name
         alone = None if whole else match.groupdict().get("part")
-        found = []
+        listed = []
         for part in (0,) if whole else range(parts) if alone is None else (int(alone),):
             known = {"part": part, "number": part + 1, "name": layout.parts[part] if layout.parts else ""}
             name, minus = (match.expand(text).format(**known) for text in (row.name, row.minus))
-            found.append(_Place(None if whole or alone else part, name, row.axes, minus))
-        return found
+            listed.append(_Place(None if whole or alone else part, name, row.axes, minus))
+        return listed
     return None
 
 
 def _piece(leaf: Any, place: _Place, count: int) -> np.ndarray:
     leaf = np.asarray(leaf)
-    return leaf if place.index is None else leaf.reshape(count, -1, *leaf.shape[2:])[place.index]
+    return leaf if place.part is None else leaf.reshape(count, -1, *leaf.shape[2:])[place.part]
 
 
 def _to_torch(piece: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -4,13 +4,12 @@ import codecs
 import io
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from jax_mspac.errors import UserError
 from jax_mspac.runtime.files import write_whole
@@ -61,7 +60,8 @@ def load_tensors(path: str | Path) -> dict[str, np.ndarray]:
         or holds no tensors or also Python objects.
     """
     path = Path(path)
-    readers = {".safetensors": safetensors.numpy.load_file, ".npz": _load_npz}
+    readers: dict[str, Callable[[Path], dict[str, np.ndarray]]]
+    readers = {".safetensors": _load_safetensors, ".npz": _load_npz}
     readers |= dict.fromkeys((".pth", ".pt", ".t"), _load_torch)
     if path.suffix not in readers:
         raise UserError(f"{path}: weights files end in one of {', '.join(readers)}")
@@ -145,10 +145,16 @@ def _torch(path: Path) -> ModuleType:
     return torch
 
 
+def _load_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors.numpy import load_file
+
+    return load_file(path)
+
+
 def _numpy_globals() -> list[Any]:
     """What numpy's scalars and arrays are pickled as, by either generation of numpy; none of it runs other code."""
     kinds = [type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64, np.int32, np.bool_)]
-    makers = [value.__reduce__()[0] for value in (np.float64(0), np.zeros(1))]
+    makers: list[Any] = [value.__reduce__()[0] for value in (np.float64(0), np.zeros(1))]
     modules = ("numpy.core.multiarray", "numpy._core.multiarray")
     named = [(maker, f"{module}.{maker.__name__}") for module in modules for maker in makers]
     return [np.dtype, np.ndarray, *kinds, codecs.encode, *named]

@@ -8,5 +8,13 @@ from jax_mspac.protocols.base import RetrievalProtocol
 
 def protocols(identities: np.ndarray, cameras: np.ndarray, modalities: np.ndarray) -> list[RetrievalProtocol]:
     """Both directions, all images against all, CMC over images; the arguments are as for `folder.protocols`."""
-    options = {"shots": (0,), "trials": 1, "exclude_same_camera": False}
-    return folder.protocols(identities, cameras, modalities, **options, name="regdb", rank_unit="image")
+    return folder.protocols(
+        identities,
+        cameras,
+        modalities,
+        shots=(0,),
+        trials=1,
+        exclude_same_camera=False,
+        name="regdb",
+        rank_unit="image",
+    )

@@ -80,6 +80,7 @@ def protocols(
         queries = _taken_by(cameras, of_modality(modalities, INFRARED), query_cameras)
         candidates = _taken_by(cameras, of_modality(modalities, VISIBLE), gallery_cameras)
         if gallery == "official":
+            assert permutations is not None and identity_numbers is not None  # as checked above
             drawn = official_galleries(identities, cameras, candidates, count, trials, permutations, identity_numbers)
         else:
             drawn = [

@@ -4,6 +4,7 @@ python -m jax_mspac.reporting.augmentation_sheet --out docs/images/linear_enhanc
 """
 
 import argparse
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,8 @@ def _rows(modality: str, people: int, seed: int, height: int, width: int) -> np.
     )
     columns = [images]
     for count, switches in _COLUMNS:
-        augmentation = Augmentation(**{"pad": 0, "flip": 0.0, "erasing": 0.0, **switches})
+        fields: dict[str, Any] = {"pad": 0, "flip": 0.0, "erasing": 0.0, **switches}
+        augmentation = Augmentation(**fields)
         for _ in range(count):
             keys = jax.random.split(jax.random.key(len(columns)), people)
             augmented = _augment(images, keys, modality=modality, augmentation=augmentation)

@@ -1,5 +1,7 @@
 """Training curves: every scalar that a run logged, the scores of one split in one panel."""
 
+from typing import Literal
+
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,7 +28,7 @@ def panels(*runs: Curves) -> list[str]:
 @matplotlib.rc_context(style.RC)
 def figure(this: Curves, other: Curves | None = None) -> Figure:
     """Draws one panel per scalar, and one per split: the run blue, a second run (`other`) orange and dashed."""
-    runs = [(this, style.THIS_RUN, "-", "this run")]
+    runs: list[tuple[Curves, str, Literal["-", "--"], str]] = [(this, style.THIS_RUN, "-", "this run")]
     if other:
         runs.append((other, style.OTHER_RUN, "--", "second run"))
     names = panels(*(curves for curves, *_ in runs))

@@ -25,7 +25,8 @@ def choose(identities: np.ndarray, modalities: np.ndarray, *, seed: int = 0) -> 
     Of identities and modalities int [N] it gives ascending positions int64 [n], n at most MAX_POINTS; none if no
     identity has both modalities.
     """
-    both = np.intersect1d(*(np.unique(identities[modalities == number]) for number in range(len(MODALITIES))))
+    one, other = (np.unique(identities[modalities == number]) for number in range(len(MODALITIES)))
+    both = np.intersect1d(one, other)
     drawn = np.random.default_rng(seed).permutation(both)[:MAX_IDENTITIES]
     share = MAX_POINTS // max(1, len(drawn) * len(MODALITIES))
     shown = itertools.product(drawn, range(len(MODALITIES)))

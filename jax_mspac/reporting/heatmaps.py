@@ -52,8 +52,8 @@ def choose(identities: np.ndarray, modalities: np.ndarray, *, count: int, seed: 
 
     Of identities and modalities int [N] it gives positions int64 [n]: pairs (visible, infrared) of one identity each.
     """
-    groups = [np.unique(identities[modalities == number]) for number in range(len(MODALITIES))]
-    drawn = np.sort(np.random.default_rng(seed).permutation(np.intersect1d(*groups))[:count])
+    one, other = (np.unique(identities[modalities == number]) for number in range(len(MODALITIES)))
+    drawn = np.sort(np.random.default_rng(seed).permutation(np.intersect1d(one, other))[:count])
     shown = itertools.product(drawn, range(len(MODALITIES)))
     return np.array([np.flatnonzero((identities == i) & (modalities == m))[0] for i, m in shown], np.int64)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
@@ -19,6 +18,7 @@ from jax_mspac.reporting.heatmaps import Attention, from_method
 from jax_mspac.runs import config_file, provenance
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import parallel
+from jax_mspac.runtime.fields import ConfigDict
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ def camera_table(found: Scores, metric: str) -> Table:
     for query in queries:
         shown = [found.get((query, gallery)) for gallery in (None, *galleries)]
         cells = [NONE if row is None else percent(row[metric]["mean"]) for row in shown]
-        rows.append(_cells(f"camera {query}", [f"{shown[0]['queries']:,}", *cells]))
+        rows.append(_cells(f"camera {query}", [f"{found[query, None]['queries']:,}", *cells]))
     return Table(
         caption=f"{SCORE_NAMES[metric]}, percent",
         header=("query camera", "queries", "whole gallery", *(f"gallery camera {camera}" for camera in galleries)),

@@ -5,7 +5,6 @@ import numpy as np
 from jax_mspac.data import published, registry
 from jax_mspac.data.data_set import DataSet
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.images import read_rgb
 from jax_mspac.metrics.distances import cosine_distances
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import cameras, curves, embedding_map, heatmaps, histograms, rankings, scores, style
@@ -27,7 +26,7 @@ def results(run: Run, other: Run | None) -> Section:
     for which, of in (("", run), ("Second run: ", other)):
         if of is not None and JSON_FILE in of.records.problems:
             blocks.append(Text(which + of.records.problems[JSON_FILE], "missing"))
-        elif of is not None and (step := of.records.results.get("step")) != of.step:
+        elif of is not None and (found := of.records.results) and (step := found.get("step")) != of.step:
             told = f"the tables are of step {step}, as {JSON_FILE} says; the pictures are of step {of.step}."
             blocks.append(Text(which + told, "missing"))
     if run.records.results is None:
@@ -119,8 +118,8 @@ def _ranking(run: Run, found: rankings.Search, query: int, name: str) -> Ranking
     shown = rankings.places(found, query)
     position = int(found.queries[query])
     # As they are stored, before the model's resizing.
-    images = [read_rgb(image_set.images[place.position]) for place in shown]
-    sheet = rankings.strip(read_rgb(image_set.images[position]), images, shown)
+    images = [image_set.picture(place.position) for place in shown]
+    sheet = rankings.strip(image_set.picture(position), images, shown)
     identity, camera = image_set.identity_names[image_set.identities[position]], image_set.cameras[position]
     precision = found.average_precision[query]
     matches = [place.rank for place in shown if place.rank is not None and place.match]
@@ -169,14 +168,14 @@ def attention(run: Run, other: Run | None) -> Section:
     told = f"Identities, two images each: {', '.join(names)}."
     blocks: list[Block] = [Text(text), Picture("attention", style.png(drawing, dpi=110), alt, told)]
     if this.channel:
-        drawing = style.png(heatmaps.channel_figure(this, modalities))
+        gates_drawing = style.png(heatmaps.channel_figure(this, modalities))
         alt = "Channel gates of each level, stripe by stripe, for visible and for infrared images."
         told = (
             "Channel gates say what passes: the mean over the images above, stripe by stripe from the top of the "
             "image, visible above infrared. Where the two rows of a stripe differ, the model uses other channels for "
             "the other modality."
         )
-        blocks.append(Picture("channel-gates", drawing, alt, told))
+        blocks.append(Picture("channel-gates", gates_drawing, alt, told))
     return Section("attention", "Attention", tuple(blocks))
 
 

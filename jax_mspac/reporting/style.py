@@ -1,6 +1,7 @@
 """What all pictures of a report share: colors that color-blind readers can tell apart, fonts, PNG bytes."""
 
 import io
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ CATEGORIES = (
 )
 
 # For matplotlib.rc_context around each function that draws.
-RC = {
+RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
     "axes.titlesize": 9,

@@ -64,7 +64,12 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._checkpointer.close()
+        try:
+            self._checkpointer.close()
+        except Exception:
+            # The error that ends the run says more than the save that failed beside it.
+            if not isinstance(error, UserError):
+                raise
 
     @property
     def steps(self) -> list[int]:

@@ -5,10 +5,9 @@ import os
 from collections.abc import Collection
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from jax_mspac.config import default_config
 from jax_mspac.errors import UserError
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.runtime.files import write_whole
 
 # Name of the resolved config in the workdir.
@@ -17,6 +16,7 @@ FILE = "config.json"
 MAY_CHANGE = (
     "data.source",
     "data.data_dir",
+    "data.memory",
     "train.log_every",
     "train.skip_nonfinite",
     "train.decoded_gb",

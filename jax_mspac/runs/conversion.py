@@ -6,12 +6,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
-from jax_mspac.methods.base import System
 from jax_mspac.models import layouts, weight_files
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.pretrained import TorchNames
@@ -19,13 +17,14 @@ from jax_mspac.runs import config_file, provenance, workdir
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import disk
+from jax_mspac.runtime.fields import ConfigDict
 
 _SHOWN = 5
 
 
-def convertible() -> dict[str, System]:
-    """The systems whose public code has a known layout."""
-    return {name: system for name, system in methods.METHODS.items() if system.layout}
+def convertible() -> dict[str, layouts.Layout]:
+    """The known layouts of public code, by the name of its system."""
+    return {name: system.layout for name, system in methods.METHODS.items() if system.layout}
 
 
 def from_torch(weights: pathlib.Path, folder: pathlib.Path, config: ConfigDict) -> None:
@@ -101,7 +100,7 @@ def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path) -> Non
 def _layout(method: str) -> layouts.Layout:
     if method not in convertible():
         raise UserError(f"no layout of public checkpoints of {method} is known; there are {', '.join(convertible())}")
-    return methods.named(method).layout
+    return convertible()[method]
 
 
 def _names(config: ConfigDict) -> TorchNames:
@@ -123,7 +122,7 @@ def _configured(config: ConfigDict, held: Mapping[str, Any], weights: pathlib.Pa
 
 
 def _of_another_code(weights: pathlib.Path, method: str, missing: list[str], tensors: Mapping[str, np.ndarray]) -> str:
-    others = [n for n, other in convertible().items() if not other.layout.lacks(other.layout.renamed(tensors))]
+    others = [n for n, other in convertible().items() if not other.lacks(other.renamed(tensors))]
     text = (
         f"{weights} is no checkpoint of the public code of {method}: "
         f"it has no tensor whose name begins with {missing[0]}; "

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.evaluation.evaluator import Embed, Evaluator
 from jax_mspac.runs import provenance, results
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import distributed, parallel
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.runtime.files import write_whole
 
 BASELINES_FILE = "baselines.json"
@@ -44,7 +44,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: pathlib.Path) -> dict[str, 
 
 def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyTree, *, step: int) -> dict[str, Any]:
     """Evaluates on the test split, prints the table and writes it: see `publish`."""
-    record, images, name = provenance.read(experiment.workdir), test.image_set, experiment.config.data.name
+    record, images, name = provenance.read(experiment.folder), test.image_set, experiment.config.data.name
     trained = trained_identities(experiment, images, record)
     data = {"name": name, **provenance.summary(images)}
     data["own"] = record is None or record["test"] is None or record["test"]["digest"] == data["digest"]
@@ -64,7 +64,7 @@ def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyT
     if trained:
         marked = {"trained_identities": len(trained), "test_identities": images.num_identities}
         outcome["rows"] = [{**row, **marked} for row in outcome["rows"]]
-    folder = place_of(outcome, experiment.workdir)
+    folder = place_of(outcome, experiment.folder)
     if experiment.evaluation.baselines:
         outcome["baselines"] = _saved_baselines(test, folder) or measure_baselines(test, folder)
     publish(outcome, folder, of=f"step {step} on {name}")
@@ -79,7 +79,7 @@ def trained_identities(experiment: Experiment, images: ImageSet, record: provena
     """
     trained = provenance.seen(record, images, data=experiment.config.data)
     allowed = experiment.evaluation.allow_trained_identities
-    provenance.check_unseen(trained, images, trained_in=experiment.workdir, allowed=allowed)
+    provenance.check_unseen(trained, images, trained_in=experiment.folder, allowed=allowed)
     return trained
 
 

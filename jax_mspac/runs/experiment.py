@@ -7,17 +7,18 @@ import pathlib
 from typing import Any
 
 import jax
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
-from jax_mspac.data import registry
+from jax_mspac.data import memory, registry
 from jax_mspac.data.image_set import ImageSet
+from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed, EvaluationSettings, Evaluator, compiled_embed
 from jax_mspac.methods.base import Method
 from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runtime import distributed
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector
 
 PyTree = Any
@@ -60,6 +61,17 @@ class Experiment:
         return cls(config, workdir)
 
     @property
+    def folder(self) -> pathlib.Path:
+        """The folder of the run.
+
+        Raises:
+          ValueError: there is none.
+        """
+        if self.workdir is None:
+            raise ValueError("an experiment without a folder has no files: open that of a run")
+        return self.workdir
+
+    @property
     def data_set(self) -> registry.DataSet:
         return registry.named(self.config.data.name)
 
@@ -77,24 +89,30 @@ class Experiment:
         return methods.build(self.config, num_identities=num_identities)
 
     @functools.cached_property
-    def _builder(self) -> Any:
-        # TensorFlow takes seconds to import: only where images are read.
-        from jax_mspac.data import preparation
-
+    def _stored(self) -> Any:
+        """Where the images are: a `memory.Exported` or a `preparation.Prepared`."""
         data = self.config.data
-        return distributed.in_turn(lambda: preparation.prepared(self.data_set, data, data.data_dir))
+        if data.memory:
+            return memory.opened(data.memory, self.data_set, data)
+        try:
+            # TensorFlow takes seconds to import: only where images are read.
+            from jax_mspac.data import preparation
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{error.name} is not installed, and prepared sets are read with it: pip install -r requirements.txt, "
+                "or give --config.data.memory=FILE, which python -m jax_mspac.prepare --export=FILE writes"
+            ) from error
+        return distributed.in_turn(lambda: preparation.Prepared(self.data_set, data, data.data_dir))
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that the prepared data set has."""
-        return tuple(self._builder.info.splits)
+        """The splits that the data set has."""
+        return self._stored.splits
 
     @property
     def notes(self) -> list[str]:
         """What a reader of a result must know of the data."""
-        from jax_mspac.data import preparation
-
-        return preparation.notes(self._builder)
+        return list(self._stored.notes)
 
     def images(self, *splits: str) -> ImageSet:
         """The images of some splits together; the data set is prepared if it was not.
@@ -102,9 +120,7 @@ class Experiment:
         Raises:
           UserError: the data is missing or damaged, there is no such split, or several processes see other images.
         """
-        from jax_mspac.data import preparation
-
-        image_set = preparation.load(self._builder, splits)
+        image_set = self._stored.images(splits)
         distributed.check_same(f"the images of {' and '.join(splits)}", image_set.images)
         return image_set
 
@@ -135,7 +151,7 @@ class Experiment:
           UserError: there is no such checkpoint, it is damaged, or it is of another model.
         """
         like = jax.eval_shape(self.method().init, jax.random.key(0)).variables
-        with Checkpoints(self.workdir / FOLDER, read_only=True) as checkpoints:
+        with Checkpoints(self.folder / FOLDER, read_only=True) as checkpoints:
             return checkpoints.find_variables(which, like)
 
     def evaluation_record(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from jax_mspac.data.image_set import digest_of
 from jax_mspac.data.images import parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed
@@ -28,6 +29,7 @@ class Model:
 
     Attributes:
       config: of the training run.
+      workdir: its folder.
       step: of the checkpoint.
       variables: parameters and BatchNorm statistics.
       provenance: whom it was trained on, see `runs.provenance.record`; None where the run has no such record.
@@ -35,9 +37,10 @@ class Model:
 
     def __init__(self, experiment: Experiment, step: int, variables: Any):
         self.config = experiment.config
+        self.workdir = experiment.folder
         self.step = step
         self.variables = parallel.replicate(variables)
-        self.provenance = provenance.read(experiment.workdir)
+        self.provenance = provenance.read(experiment.folder)
         self._experiment = experiment
         self._embed = experiment.embed()
         self._range = parsed_range(self.config.data.get("range_16_bit", ""))
@@ -65,13 +68,14 @@ class Model:
         Raises:
           UserError: an image cannot be read or has no pixels, or the modality, the feature or the batch is none.
         """
-        one = isinstance(images, str | pathlib.Path | Image.Image) or getattr(images, "ndim", 0) in (2, 3)
-        images = [images] if one else list(images)
+        given: Any = images
+        one = isinstance(given, str | pathlib.Path | Image.Image) or getattr(given, "ndim", 0) in (2, 3)
+        listed = [given] if one else list(given)
 
         def prepared(some: list[AnImage]) -> np.ndarray:
             return np.stack([self._prepare(image) for image in some])
 
-        return self._features(self._embed, images, prepared, modality, feature, batch)
+        return self._features(self._embed, listed, prepared, modality, feature, batch)
 
     def embed_normalized(
         self, images: np.ndarray, modality: str, *, feature: str | None = None, batch: int = 64
@@ -106,7 +110,7 @@ class Model:
     def _features(
         self,
         embed: Embed,
-        images: Sequence[Any],
+        images: Sequence[Any] | np.ndarray,
         prepared: Callable[[Any], np.ndarray],
         modality: str,
         feature: str | None,
@@ -136,7 +140,7 @@ class Model:
         if self.provenance is None or self.provenance["train"] is None:
             raise UserError(provenance.unknown(self.provenance))
         try:
-            digests = [provenance.digest_of(pathlib.Path(file).read_bytes()) for file in files]
+            digests = [digest_of(pathlib.Path(file).read_bytes()) for file in files]
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}") from None
         return np.isin(digests, self.provenance["image_digests"])

@@ -75,4 +75,4 @@ def _shape(leaf: Any) -> str:
 
 
 def _checksum(leaf: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
+    return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)

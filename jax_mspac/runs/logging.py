@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from jax_mspac.runtime.files import write_whole
 
@@ -48,14 +49,11 @@ class MetricsLog:
         self._read_only = read_only
         if read_only:
             return
-        # It imports TensorFlow where there is one, which takes seconds.
-        from tensorboard.summary import Writer
-
         write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file = path.open("a")
         folder = pathlib.Path(workdir) / TENSORBOARD_FOLDER
         shutil.rmtree(folder, ignore_errors=True)
-        self._writer = Writer(str(folder))
+        self._writer = _tensorboard(folder)
         for line in kept:
             self._summarize(line)
 
@@ -65,7 +63,8 @@ class MetricsLog:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if not self._read_only:
             self._file.close()
-            self._writer.close()
+            if self._writer:
+                self._writer.close()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """Records the scalars of a step; they are on disk when this returns."""
@@ -77,9 +76,19 @@ class MetricsLog:
         self._summarize(line)
 
     def _summarize(self, line: Mapping[str, float]) -> None:
-        for name, value in line.items():
+        for name, value in line.items() if self._writer else ():
             if name != "step":
                 self._writer.add_scalar(name, value, line["step"])
+
+
+def _tensorboard(folder: pathlib.Path) -> Any:
+    """A writer of scalars; None where TensorBoard is not installed, and metrics.jsonl has to do."""
+    try:
+        # It imports TensorFlow where there is one, which takes seconds.
+        from tensorboard.summary import Writer
+    except ModuleNotFoundError:
+        return None
+    return Writer(str(folder))
 
 
 def _lines(path: pathlib.Path) -> list[dict]:

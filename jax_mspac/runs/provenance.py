@@ -47,7 +47,7 @@ def record(train: ImageSet, test: ImageSet, *, data: Mapping[str, Any], weights:
         "train": {**summary(train), "splits": list(data["train_splits"]), "names": list(train.identity_names)},
         "test": summary(test),
         # Those that the weights were trained on count as well.
-        "image_digests": sorted({*_digests(train), *(before["image_digests"] if before else ())}),
+        "image_digests": sorted({*train.digests, *(before["image_digests"] if before else ())}),
     }
 
 
@@ -75,7 +75,7 @@ def unknown(record: Record | None) -> str:
 
 def summary(image_set: ImageSet) -> Record:
     """Counts, and a digest that changes with any image, its path, identity, camera or modality."""
-    digest = hashlib.sha256("\0".join((*image_set.identity_names, *image_set.paths, *_digests(image_set))).encode())
+    digest = hashlib.sha256("\0".join((*image_set.identity_names, *image_set.paths, *image_set.digests)).encode())
     for labels in (image_set.identities, image_set.cameras, image_set.modalities):
         digest.update(np.ascontiguousarray(labels).tobytes())
     return {"images": len(image_set), "identities": image_set.num_identities, "digest": digest.hexdigest()}
@@ -148,7 +148,7 @@ def seen(trained: Record | None, image_set: ImageSet, *, data: Mapping[str, Any]
     """
     if trained is None:
         return []
-    known = np.isin(_digests(image_set), trained["image_digests"])
+    known = np.isin(image_set.digests, trained["image_digests"])
     counts = np.bincount(image_set.identities, minlength=image_set.num_identities)
     shares = np.bincount(image_set.identities, known, image_set.num_identities) / counts
     found = {name for name, share in zip(image_set.identity_names, shares, strict=True) if share >= 0.5}
@@ -175,15 +175,6 @@ def check_unseen(names: Sequence[str], image_set: ImageSet, *, trained_in: str |
             f"({_some(names)}), so its scores on them say nothing about new people. Give the config.data of the run "
             "(trial, fold, seed, test identities), or set --config.eval.allow_trained_identities=True"
         )
-
-
-def digest_of(image: bytes) -> str:
-    """What stands for an encoded image in `image_digests`."""
-    return hashlib.sha256(image).hexdigest()[:16]
-
-
-def _digests(image_set: ImageSet) -> list[str]:
-    return list(map(digest_of, image_set.images))
 
 
 def _source(data: Mapping[str, Any]) -> list[str]:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from typing import IO
 
 import jax
-from ml_collections import ConfigDict
 
 from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runtime import disk, distributed
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.runtime.files import write_whole
 
 LOCK_FILE = "run.lock"
@@ -100,5 +100,9 @@ def _check_settings(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def _versions() -> dict[str, object]:
-    versions: dict[str, object] = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions: dict[str, object] = {}
+    for name in _PACKAGES:
+        # Without TensorFlow a run reads its images from memory.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     return versions | {"python": platform.python_version(), "devices": [str(d.device_kind) for d in jax.devices()]}

@@ -26,7 +26,7 @@ def unused() -> str | None:
         return None
     return (
         f"warning: this machine has {device}, but this JAX runs on the CPU. "
-        f"pip install -r requirements.txt -r requirements-{extra}.txt{needs} takes the accelerator; "
+        f"pip install 'jax[{extra}]'{needs} takes the accelerator; "
         "JAX_PLATFORMS=cpu says that the CPU is meant"
     )
 

@@ -1,7 +1,7 @@
 """What every command does around its work: quiet libraries, errors and signals as a line, a compilation cache."""
 
 import contextlib
-import itertools
+import io
 import logging as standard_logging
 import os
 import pathlib
@@ -18,13 +18,25 @@ from jax_mspac.runtime import preemption
 
 # For threads of libraries to end after an error.
 _GRACE_SECONDS = 5
+# The extra of the package that brings a library; the core goes without.
+_EXTRAS = {
+    "tensorflow": "train",
+    "tensorflow_datasets": "train",
+    "tensorboard": "train",
+    "skimage": "train",
+    "sklearn": "train",
+    "matplotlib": "report",
+    "jinja2": "report",
+    "torch": "torch",
+}
 
 
 def run(main: Callable[[list[str]], None], **options: Any) -> None:
     """`absl.app.run` for a program that ends even where a failed disk keeps threads of libraries waiting."""
     for stream in (sys.stdout, sys.stderr):
         # What a locale without UTF-8 cannot show, such as the sign of a deviation, must not end a run.
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app.run(main, **options)
     except SystemExit as end:
@@ -51,6 +63,11 @@ def command(going_on: str = "the same command goes on where it stopped") -> Iter
             yield
     except UserError as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in _EXTRAS:
+            raise
+        sys.exit(f"error: {library} is not installed, which this needs: pip install 'jax_mspac[{_EXTRAS[library]}]'")
     except preemption.Interrupted as interrupted:
         print(f"{interrupted}; {going_on}", file=sys.stderr, flush=True)
         sys.exit(preemption.EXIT_STATUS)
@@ -74,12 +91,16 @@ def quiet_libraries() -> None:
 def parse_flags(argv: list[str]) -> list[str]:
     """Flags and config overrides; a mistake in them ends with a line, not with the stack trace of a library.
 
-    A config of a folder `configs` may import its neighbors (`from configs import study`) wherever the command runs.
+    `--config NAME` finds the project's own config of that name. A config of a folder `configs` may import its neighbors
+    (`from configs import study`) wherever the command runs.
     """
-    for argument, following in itertools.pairwise((*argv, "")):
-        if given := re.fullmatch(r"--?config(?:=(.+))?", argument):
-            sys.path.append(str(pathlib.Path(given[1] or following).resolve().parent.parent))
-    sys.path.append(str(pathlib.Path(__file__).parents[2]))
+    argv = list(argv)
+    for place, argument in enumerate(argv):
+        if given := re.fullmatch(r"(--?config=)(.+)", argument):
+            argv[place] = given[1] + _located(given[2])
+        elif re.fullmatch(r"--?config", argument) and place + 1 < len(argv):
+            argv[place + 1] = _located(argv[place + 1])
+    sys.path.append(str(shipped_configs().parent))
     try:
         return app.parse_flags_with_usage(argv)
     except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
@@ -87,6 +108,25 @@ def parse_flags(argv: list[str]) -> list[str]:
         # The text of a KeyError is quoted, and holds quotes.
         told = error.args[0] if isinstance(error, KeyError) and error.args else error
         sys.exit(f"error: {kind}: {str(told).strip(chr(34)).replace(chr(10), '. ')}")
+
+
+def shipped_configs() -> pathlib.Path:
+    """The folder of the project's configs: of the clone, or of the installed package."""
+    package = pathlib.Path(__file__).parents[1]
+    clone = package.parent / "configs"
+    return clone if (clone / "demo.py").exists() else package / "shipped" / "configs"
+
+
+def _located(config: str) -> str:
+    """FILE or NAME, either with :ARGUMENT for its get_config, as FILE; its folder's neighbors can be imported."""
+    name, *argument = config.split(":")
+    shipped = shipped_configs()
+    file = shipped / f"{name}.py" if re.fullmatch(r"\w+", name) else pathlib.Path(name).expanduser()
+    if not file.is_file():
+        names = ", ".join(sorted(path.stem for path in shipped.glob("*.py")))
+        sys.exit(f"error: --config: there is no file {file}. Give a file of your own, or one of {names}")
+    sys.path.append(str(file.resolve().parent.parent))
+    return ":".join((str(file), *argument))
 
 
 def cache_compilations() -> None:

@@ -50,7 +50,7 @@ def explained(places: dict[str | os.PathLike, str], *, saved: str = "") -> Itera
 
 def _explained(cause: BaseException, places: dict[pathlib.Path, str], saved: str) -> str | None:
     number = getattr(cause, "errno", None) if isinstance(cause, OSError) else None
-    named = cause.filename if number is not None and isinstance(cause.filename, str) else None
+    named = cause.filename if isinstance(cause, OSError) and isinstance(cause.filename, str) else None
     if number == errno.ENOENT and named:
         # Of a place that cannot be made because there is nothing to make it in.
         above = [place for place in places if place != pathlib.Path(named) and place.is_relative_to(named)]

@@ -56,12 +56,7 @@ def joined(
     Raises:
       UserError: the arguments are incomplete or contradict each other, or there is nothing to detect.
     """
-    explicit = {
-        "--coordinator_address": coordinator_address,
-        "--num_processes": num_processes,
-        "--process_id": process_id,
-    }
-    if not _checked(detect, explicit):
+    if not _checked(detect, coordinator_address, num_processes, process_id):
         yield
         return
     # It would take SIGTERM from `interruption`.
@@ -179,17 +174,17 @@ def gathered(values: np.ndarray) -> np.ndarray:
     return multihost_utils.process_allgather(values, tiled=True)
 
 
-def _checked(detect: bool, explicit: dict[str, object]) -> bool:
+def _checked(detect: bool, address: str | None, count: int | None, number: int | None) -> bool:
     """Whether there is anything to join."""
+    explicit = {"--coordinator_address": address, "--num_processes": count, "--process_id": number}
     given = [name for name, value in explicit.items() if value is not None]
     missing = [name for name in explicit if name not in given]
     if detect and given:
         raise UserError(f"--distributed finds everything by itself; give it or {', '.join(given)}, not both")
     if given and missing:
         raise UserError(f"{', '.join(given)} given without {', '.join(missing)}; all three, or --distributed instead")
-    if given:
-        address, count, number = explicit.values()
-        if not str(address).rpartition(":")[2].isdecimal() or str(address).startswith(":"):
+    if address is not None and count is not None and number is not None:
+        if not address.rpartition(":")[2].isdecimal() or address.startswith(":"):
             raise UserError(f"--coordinator_address is {address!r}; expected HOST:PORT of process 0")
         if not 0 <= number < count:
             raise UserError(f"--process_id is {number}; expected 0 to {count - 1}, --num_processes is {count}")

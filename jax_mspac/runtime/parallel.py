@@ -5,7 +5,9 @@ gradients and metrics are averaged over `AXIS`, and losses that compare examples
 gives the gradient of the whole batch, because the transpose of the gather adds up what every device's loss contributes.
 """
 
-from collections.abc import Callable, Sequence
+import collections
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +17,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = "data"
 
 PyTree = Any
+
+# A context in which data goes from the host to the devices, or back, only where the program says so.
+explicit_transfers = functools.partial(jax.transfer_guard, "disallow")
 
 _largest = jax.pmap(lambda x: jax.lax.pmax(x, AXIS), axis_name=AXIS, out_axes=None)
 
@@ -46,13 +51,28 @@ def any_process(flag: bool) -> Callable[[], bool]:
 
     Asking does not wait for the devices; calling the result does.
     """
-    answer = _largest(np.full(jax.local_device_count(), flag, np.int32))
+    answer = _largest(shard(np.full(jax.local_device_count(), flag, np.int32)))
     return lambda: bool(jax.device_get(answer))
 
 
 def shard(batch: PyTree, devices: Sequence[jax.Device] | None = None) -> PyTree:
     """Puts host arrays [local devices, ...] on the devices that `data_parallel` will read them from."""
     return _placed(batch, _sharding(devices, PartitionSpec(AXIS)))
+
+
+def sharded_ahead(
+    batches: Iterable[PyTree], choose: Callable[[PyTree], PyTree], ahead: int = 1
+) -> Iterator[tuple[PyTree, PyTree]]:
+    """Each batch, and what is chosen of it on the devices: `shard`, asked for so many batches early.
+
+    So a batch is copied while the step before it runs, and no step waits for its own. The devices hold that many more.
+    """
+    waiting: collections.deque[tuple[PyTree, PyTree]] = collections.deque()
+    for batch in batches:
+        waiting.append((batch, shard(choose(batch))))
+        if len(waiting) > ahead:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = None) -> Callable:
@@ -72,7 +92,7 @@ def sharded_inference(embed: Callable, devices: Sequence[jax.Device] | None = No
         padding = [(0, capacity - len(images))] + [(0, 0)] * (images.ndim - 1)
         # Put there explicitly: of several processes each has images of its own.
         features = compiled(variables, _placed(np.pad(images, padding), split))
-        return jax.tree.map(lambda x: np.asarray(x)[: len(images)], features)
+        return jax.tree.map(lambda x: x[: len(images)], jax.device_get(features))
 
     return run
 
@@ -89,7 +109,8 @@ def _placed(tree: PyTree, sharding: NamedSharding) -> PyTree:
     memory of that thread is not kept (see `memory`): such a step would have to find all of its pages again.
     """
     placed = jax.device_put(tree, sharding)
-    on_cpu = all(device.platform == "cpu" for device in sharding.device_set)
+    devices: Iterable[Any] = sharding.device_set  # JAX types it as a set of something that is no type
+    on_cpu = all(device.platform == "cpu" for device in devices)
     return jax.block_until_ready(placed) if on_cpu else placed
 
 

@@ -98,7 +98,7 @@ def _postponing_set(value: bool) -> Iterator[None]:
 
 def _distributed() -> bool:
     jax = sys.modules.get("jax")  # a handler is no place to import it
-    return hasattr(jax, "distributed") and jax.distributed.is_initialized()
+    return jax is not None and hasattr(jax, "distributed") and jax.distributed.is_initialized()
 
 
 def _text(number: signal.Signals) -> str:

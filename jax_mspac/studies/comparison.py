@@ -17,7 +17,9 @@ _SYSTEMS = {
     "two_stream": "Two-stream",
     "zero_padding": "Zero-Padding",
     "bdtr": "BDTR",
+    "cmgan": "cmGAN",
     "ebdtr": "eBDTR",
+    "msr": "MSR",
     "hetero_center": None,
     "hetero_center_triplet": None,
     "agw": None,
@@ -48,6 +50,6 @@ TABLE = Table(
     name="comparison",
     title="How do the systems compare on the same data and budget?",
     scores=("rank1", "rank10", "rank20", "mAP"),
-    rows=tuple(Row(name, {"method": name}, _PRINTED.get(system, {})) for name, system in _SYSTEMS.items()),
+    rows=tuple(Row(name, {"method": name}, _PRINTED.get(system or "", {})) for name, system in _SYSTEMS.items()),
     appendix=_all_printed(),
 )

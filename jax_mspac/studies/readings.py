@@ -1,8 +1,10 @@
 """What the slides leave open: the full method with one reading changed at a time."""
 
+from typing import Any
+
 from jax_mspac.studies.base import Row, Table
 
-_READINGS = {
+_READINGS: dict[str, dict[str, Any]] = {
     "as configured": {},
     "literal attention": {"model.attention_form": "literal"},
     "MeCen sum": {"loss.mecen.reduction": "sum"},

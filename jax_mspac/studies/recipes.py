@@ -1,9 +1,11 @@
 """The recipe of configs/sysu.py, what configs/sysu_strong.py adds to it, one at a time, and all of that together."""
 
+from typing import Any
+
 from jax_mspac.studies.base import Row, Table
 
 # What is added -> its fields, with the values in the plain recipe and in the strong one.
-_INGREDIENTS = {
+_INGREDIENTS: dict[str, dict[str, tuple[Any, Any]]] = {
     "channel exchange": {"augment.channel_exchange": (0.0, 0.5)},
     "random erasing": {"augment.erasing": (0.0, 0.5)},
     "GeM pooling": {"model.pooling": ("average", "gem"), "model.gem_learned": (True, False)},

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,7 +45,7 @@ def markdown(table: Table, measured: Measured, notes: Sequence[str]) -> str:
 def order(table: Table, measured: Measured) -> list[str]:
     """The names of the measured rows, by ascending mean mAP."""
     means = {row.name: mean(measured[row.name], "mAP") for row in table.rows if measured.get(row.name)}
-    return sorted(means, key=means.get)
+    return sorted(means, key=means.__getitem__)
 
 
 def comma_separated(table: Table, measured: Measured) -> str:
@@ -63,7 +64,7 @@ def comma_separated(table: Table, measured: Measured) -> str:
     return file.getvalue()
 
 
-def bar_chart(table: Table, measured: Measured, path: str) -> None:
+def bar_chart(table: Table, measured: Measured, path: pathlib.Path) -> None:
     """Writes a PNG: rank-1 and mAP of each measured row, with the deviation over the seeds, beside the slides'."""
     import matplotlib
 

@@ -9,16 +9,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac import config as config_lib
 from jax_mspac.data import listing
+from jax_mspac.data.batches import training_batches
 from jax_mspac.data.image_set import ImageSet
-from jax_mspac.data.input import training_batches
 from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed, Evaluator
-from jax_mspac.methods.base import Batch, Fitted, Method, State, Trained
+from jax_mspac.methods.base import READS, Batch, Fitted, Method, State, Trained
 from jax_mspac.models import pretrained, weight_files
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.runs import provenance, results
@@ -28,6 +27,7 @@ from jax_mspac.runs.evaluate import measure_baselines, report, trained_identitie
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runs.logging import MetricsLog, ProgressLine
 from jax_mspac.runtime import distributed, memory, parallel, preemption
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector
 from jax_mspac.training.fitting import fitted
 from jax_mspac.training.nonfinite import Watch, guarded
@@ -61,7 +61,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
 
 
 def _train(experiment: Experiment) -> dict[str, Any]:
-    config, workdir = experiment.config, experiment.workdir
+    config, workdir = experiment.config, experiment.folder
     train_set = experiment.images(*config.data.train_splits)
     method = experiment.method(train_set.num_identities)
     embed = experiment.embed(method)
@@ -199,8 +199,8 @@ class _Loop:
     ) -> State:
         """Trains from the state's step to the last one.
 
-        Metrics are fetched one step late, so that the devices never wait for the host; only where a step is saved or
-        evaluated does the host catch up.
+        Batches are sent one step early and metrics fetched one step late, so that the devices never wait for the host;
+        only where a step is saved or evaluated does the host catch up. Nothing else is transferred in a step.
         """
         settings, start, steps = self.settings, int(state.step), self.settings.steps
         update = parallel.data_parallel(guarded(self.method.update, skip=settings.skip_nonfinite > 0))
@@ -217,13 +217,14 @@ class _Loop:
 
         # As every step returns it; a state of the host would be another signature, and compile the first step alone.
         state, waiting = parallel.replicate(state), None
+        batches = parallel.sharded_ahead(self.batches(start, steps), self._read)
         with preemption.postponed(), contextlib.closing(line):
-            for step, batch in enumerate(self.batches(start, steps), start + 1):
-                state, metrics = update(state, parallel.shard(batch))
-                if waiting:
-                    before, scalars = waiting[0], fetched(*waiting)
-                    if before % settings.log_every == 0:
-                        log.write(before, scalars | {"images_per_second": line.show(before, scalars)})
+            for step, (batch, placed) in enumerate(batches, start + 1):
+                with parallel.explicit_transfers():
+                    state, metrics = update(state, placed)
+                    last = (waiting[0], fetched(*waiting)) if waiting else None
+                if last and last[0] % settings.log_every == 0:
+                    log.write(last[0], last[1] | {"images_per_second": line.show(*last)})
                 waiting = (step, metrics, batch)
                 if step == start + 1:
                     jax.block_until_ready(metrics)
@@ -235,7 +236,7 @@ class _Loop:
                     scalars, waiting = fetched(*waiting), None
                     scalars["images_per_second"] = line.show(step, scalars)
                     measured: dict[str, float] | None = {}
-                    if evaluates:
+                    if monitor and evaluates:
                         line.close()
                         try:
                             with preemption.immediate():
@@ -251,6 +252,11 @@ class _Loop:
                     line.restart(step)
         return state
 
+    def _read(self, batch: Batch) -> Batch:
+        """What the method reads of a batch."""
+        names = getattr(self.method, "reads", READS)
+        return {modality: {name: samples[name] for name in names} for modality, samples in batch.items()}
+
     def _files_of(self, batch: Batch) -> list[str]:
         paths = self.sampler.image_set.paths
         return [paths[i] for samples in batch.values() for i in samples["index"].ravel()]
@@ -261,13 +267,13 @@ def scores(state: State, monitor: Evaluator, embed: Embed) -> dict[str, float]:
     outcome = monitor.evaluate(embed, _local(state.variables))
     row = outcome["rows"][outcome["primary"]]
     shown = f"rank-1 {_percent(row['rank1'])}, mAP {_percent(row['mAP'])}"
-    print(f"step {state.step}, {monitor.split} split: {shown}", flush=True)
+    print(f"step {jax.device_get(state.step)}, {monitor.split} split: {shown}", flush=True)
     return {f"{monitor.split}/{name}": row[name]["mean"] for name in results.SCORES}
 
 
 def _rank(scores: Mapping[str, float] | None, monitor: Evaluator | None) -> float | None:
     """What ranks a checkpoint. Test identities never choose one."""
-    return scores[f"{monitor.split}/mAP"] if scores and monitor.split != "test" else None
+    return scores[f"{monitor.split}/mAP"] if scores and monitor and monitor.split != "test" else None
 
 
 def _monitor(experiment: Experiment, test: Evaluator) -> Evaluator:
@@ -301,7 +307,7 @@ def _settled(loop: _Loop, state: State) -> Any:
     settle = parallel.data_parallel(lambda variables, batch: (loop.method.settle(variables, batch), ()))
     variables = parallel.replicate(state.variables)
     for batch in loop.batches(0, _SETTLING_STEPS):
-        variables, _ = settle(variables, parallel.shard(batch))
+        variables, _ = settle(variables, parallel.shard(loop._read(batch)))
     return jax.device_get(variables)
 
 

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from jax_mspac.data import registry
 from jax_mspac.errors import UserError
@@ -22,6 +21,7 @@ from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runs.evaluate import evaluate_checkpoint, place_of, publish
 from jax_mspac.runs.logging import duration
 from jax_mspac.runtime import distributed
+from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.training.loop import train as train_run
 
 _ROW_KEY = ("protocol", "mode", "shots", "direction", "feature")
@@ -60,7 +60,8 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     done = {name: outcome for name, part in parts.items() if (outcome := finished(part, workdir / name))}
     if done:
         print(f"finished already: {', '.join(done)}", flush=True)
-    waiting, seconds = [name for name in parts if name not in done], []
+    waiting = [name for name in parts if name not in done]
+    seconds: list[float] = []
     for position, name in enumerate(waiting):
         if done and distributed.is_main():
             results.write(average(done, parts), workdir)

@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from jax_mspac.data import image_set
-from jax_mspac.data.input import _remembering, decoded, in_order, training_batches
+from jax_mspac.data.batches import in_order, training_batches
+from jax_mspac.data.input import _remembering, decoded
 from jax_mspac.data.sampling import IdentitySampler
 from jax_mspac.modalities import MODALITIES
 
@@ -89,6 +90,15 @@ def test_devices_share_the_batch_of_one_device(images, local_devices):
             np.testing.assert_array_equal(shared[modality][name], expected)
     # The slot is the position in the global batch whatever the number of devices.
     np.testing.assert_array_equal(one["infrared"]["slot"][0], np.arange(8, 12))
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_all_images_of_an_identity_are_on_one_device(images, devices):
+    sampler = IdentitySampler(images, seed=3, identities=4, images=(2, 1))
+    for batch in training_batches(sampler, **SIZE, start=0, stop=4, devices=devices):
+        labels = np.concatenate([batch[modality]["label"] for modality in MODALITIES], axis=1)
+        of_devices = [set(row.tolist()) for row in labels]
+        assert sum(map(len, of_devices)) == len(set.union(*of_devices)) == 4
 
 
 def test_remainder_of_an_evaluation_batch(images):

@@ -1,63 +1,22 @@
 """A data set is one file and one line in a table: every command then knows it, its fields and its protocol."""
 
 import json
-import pathlib
-import re
 
 import numpy as np
 import pytest
-from helpers import small_runs
+from helpers import pages, small_runs
 from helpers.trees import draw_person
 from scipy.spatial.distance import cdist
 
 from jax_mspac import config as config_lib
 from jax_mspac import main, prepare, report
-from jax_mspac.data import listing, registry
-from jax_mspac.data.data_set import DataSet, Found, ImageFile
+from jax_mspac.data import registry
 from jax_mspac.errors import UserError
 from jax_mspac.metrics import evaluate
 from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
-from jax_mspac.protocols.base import RetrievalProtocol, Trial
 from jax_mspac.runs.experiment import Experiment
 
-NAME = re.compile(r"(\d+)_c(\d)_([vi])\.png")
-
-
-def find(*, source: str, first_test: int = 6, skip_bad_images: bool = False) -> Found:
-    """Images in one flat folder, named by identity, camera and modality; identities from `first_test` on are test."""
-    root = pathlib.Path(source)
-    splits: dict[str, list[ImageFile]] = {"train": [], "test": []}
-    for path in sorted(root.glob("*.png")):
-        identity, camera, modality = NAME.fullmatch(path.name).groups()
-        image = ImageFile(path.name, f"{int(identity):04d}", camera, VISIBLE if modality == "v" else INFRARED)
-        splits["test" if int(identity) >= first_test else "train"].append(image)
-    files = [listing.File(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(root.iterdir())]
-    return Found(
-        name=listing.fingerprint(root, files, {"first_test": first_test}),
-        description=f"A flat folder in {root}",
-        splits=splits,
-        cameras=["left", "middle", "right"],
-        read=lambda image: (root / image.path).read_bytes(),
-        root=root,
-        problems=[] if splits["train"] else [f"config.data.first_test is {first_test}: no identity is left for train"],
-    )
-
-
-def protocols(identities, cameras, modalities, *, other_cameras: bool = False) -> list[RetrievalProtocol]:
-    """Infrared searches visible, in all images."""
-    queries, gallery = (np.flatnonzero(modalities == MODALITIES.index(name)) for name in (INFRARED, VISIBLE))
-    excluded = (lambda qi, qc, gi, gc: qc[:, None] == gc[None, :]) if other_cameras else None
-    return [RetrievalProtocol("flat", "-", None, "infrared->visible", (Trial(queries, gallery),), excluded, "image")]
-
-
-FLAT = DataSet(
-    name="flat",
-    title="A flat folder",
-    find=find,
-    protocols=protocols,
-    config="flat",
-    expected_counts={"train": {"identities": 5, "visible images": 20}},
-)
+FLAT = pages.module_of("extend.md", "A data set").FLAT
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,17 @@ def test_distances_match_differences_in_float64():
     np.testing.assert_allclose(distances.euclidean(x, y), _direct(x, y), rtol=1e-5)
 
 
+def test_distances_of_rows_are_those_of_the_pairs_and_have_their_gradients():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 5, 8)).astype(np.float32)
+    x[3] = y[3]
+    between, gradient = jax.value_and_grad(lambda x: distances.between_rows(x, y).sum())(x)
+    np.testing.assert_allclose(between, np.trace(_direct(x, y)), rtol=1e-5)
+    np.testing.assert_allclose(distances.between_rows(x, y), np.diag(_direct(x, y)), rtol=1e-5)
+    lengths = np.maximum(_direct(x, y).diagonal(), 1e-9)[:, None]
+    np.testing.assert_allclose(gradient, (x - y) / lengths, rtol=1e-4, atol=1e-6)
+
+
 def test_bfloat16_is_computed_in_float32():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(4, 256)), jnp.bfloat16)

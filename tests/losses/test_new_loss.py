@@ -1,39 +1,20 @@
-"""A loss with trainable parameters is one class and one line in a registry: here a proxy for each identity."""
-
-import dataclasses
+"""A loss with trainable parameters is one class and one line in a registry: here the page's proxy for each identity."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import pages
 from helpers.steps import CLASSES, make_batch, run, tiny_config
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
-from jax_mspac.losses import LOSSES, Loss
-from jax_mspac.losses.distances import unit
-from jax_mspac.losses.identity import cross_entropy
+from jax_mspac.losses import LOSSES
 from jax_mspac.runs.checkpoints import Checkpoints
 from jax_mspac.runtime import parallel
-from jax_mspac.settings import POSITIVE, setting
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Proxy(Loss):
-    """Normalized softmax: the cosine of a feature with the proxy of each identity, over a temperature."""
-
-    temperature: float = setting(0.1, POSITIVE, "of the softmax")
-
-    def init(self, key, *, dim, num_identities):
-        return {"proxies": jax.random.normal(key, (num_identities, dim))}
-
-    def __call__(self, examples, params):
-        features, labels = examples.own(self.feature)
-        return cross_entropy(unit(features) @ unit(params["proxies"]).T / self.temperature, labels)
-
-    def constrain(self, params):
-        return {"proxies": unit(params["proxies"])}
+Proxy = pages.module_of("extend.md", "A loss").Proxy
 
 
 @pytest.fixture(autouse=True)

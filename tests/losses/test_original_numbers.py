@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers import originals
 
+from jax_mspac.losses.cross_modality_triplet import cross_modality_triplet
 from jax_mspac.losses.hetero_center import hetero_center
 from jax_mspac.losses.hetero_center_triplet import hetero_center_triplet
 from jax_mspac.losses.ranking import dual_constrained
@@ -37,6 +38,8 @@ LOSSES = {
     # The original's is the sum over the eight identities.
     "hetero-center": (64, of_sides(hetero_center, times=8, margin=0.0)),
     "hetero-center 0.1": (64, of_sides(hetero_center, times=8, margin=0.1)),
+    # All triplets of the batch at once.
+    "cross-modality triplet": (64, of_sides(cross_modality_triplet)),
 }
 # Loss and set -> the value, the norm of the gradient, and its first three numbers in row 32.
 NUMBERS = {
@@ -79,6 +82,12 @@ NUMBERS = {
     "hetero-center 0.1": {
         "random_8": (2.3747813, 0.3837225, [0.000786474, -0.000635279, -0.00209379]),
         "mixed_20": (3.1549894, 0.1867592, [0.00162729, 0.000460944, 0.000862658]),
+    },
+    "cross-modality triplet": {
+        "random_8": (1.0985024, 0.2377579, [-0.0003435, 0.00115512, -0.00214709]),
+        "random_20": (0.086910962, 0.04593623, [-0.00021707, 0.000348467, -1.73547e-06]),
+        "mixed_2": (2.8160276, 0.1890835, [0.000501109, -0.000450418, 0.000453706]),
+        "mixed_20": (2.79742, 0.1842752, [0.00199223, -0.000864092, 0.000631203]),
     },
 }
 # The same of BDTR's ranking loss, in row 64.

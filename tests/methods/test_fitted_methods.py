@@ -11,7 +11,7 @@ from jax_mspac import config as config_lib
 from jax_mspac import main, methods, report
 from jax_mspac.classical import FEATURES, METRICS
 from jax_mspac.classical.projections import project
-from jax_mspac.data.input import in_order
+from jax_mspac.data.batches import in_order
 from jax_mspac.errors import UserError
 from jax_mspac.runs import config_file, results
 from jax_mspac.runs.experiment import Experiment

@@ -1,73 +1,21 @@
-"""A backbone that is no ResNet, as a user would add it: what follows up to `PATCHES`, and a row of `BACKBONES`."""
-
-import functools
-from typing import Any
+"""A backbone that is no ResNet, as the documentation adds it: one file and a row of `BACKBONES`."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
+from helpers import pages
 from helpers.steps import make_batch, run, tiny_config
 
 from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
 from jax_mspac.models import pretrained
-from jax_mspac.models.backbone import Backbone, streams
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder
-from jax_mspac.models.pretrained import Row, TorchNames
-from jax_mspac.settings import SettingsError, at_least, check, setting, within
+from jax_mspac.models.pretrained import TorchNames
+from jax_mspac.settings import SettingsError
 
-
-class Stage(nn.Module):
-    """Stage 0 makes patches of 8 pixels, stages 1 and 2 are residual dense blocks."""
-
-    stages: tuple[int, ...]
-    width: int
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        for stage in self.stages:
-            if stage == 0:
-                x = nn.Conv(self.width, (8, 8), (8, 8), use_bias=False, dtype=self.dtype, name="patches")(x)
-            else:
-                y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=f"norm_{stage - 1}")(x)
-                x = x + nn.gelu(nn.Dense(self.width, dtype=self.dtype, name=f"dense_{stage - 1}")(y))
-        return x
-
-
-class Patches(nn.Module):
-    width: int = setting(64, at_least(1))
-    shared_from: int = setting(1, within(0, 3))
-    dtype: Any = jnp.float32
-
-    def __post_init__(self):
-        super().__post_init__()
-        check(self)
-
-    @nn.compact
-    def __call__(self, images: dict[str, jax.Array], *, train: bool) -> jax.Array:
-        stages = functools.partial(Stage, width=self.width, dtype=self.dtype)
-        return streams(stages, images, shared_from=self.shared_from, count=3, train=train)
-
-
-PATCHES = Backbone(
-    module=Patches,
-    stride=lambda patches: 8,
-    torch_names=TorchNames(
-        rows=(
-            Row(r"patches/kernel", "embed.proj.weight", (2, 3, 1, 0)),
-            Row(r"dense(_\d)/kernel", r"blocks\1.fc.weight", (1, 0)),
-            Row(r"dense(_\d)/bias", r"blocks\1.fc.bias"),
-            Row(r"norm(_\d)/scale", r"blocks\1.norm.weight"),
-            Row(r"norm(_\d)/bias", r"blocks\1.norm.bias"),
-        ),
-        ignored=r"head\..*",
-        stem="embed.proj.weight",
-    ),
-)
+PATCHES = pages.module_of("extend.md", "A backbone").PATCHES
 
 
 @pytest.fixture(autouse=True)

@@ -186,3 +186,23 @@ def test_a_save_in_the_place_of_another_replaces_state_and_score(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.evaluated(2)
         assert (checkpoints.steps, checkpoints.best) == ([1, 2], 2)
+
+
+def test_a_save_that_fails_on_the_way_out_hides_no_error_that_says_more(tmp_path, monkeypatch):
+    def left_with(error):
+        with Checkpoints(tmp_path) as checkpoints:
+            close = checkpoints._checkpointer.close
+
+            def broken():
+                close()
+                raise FileNotFoundError("4.orbax-checkpoint-tmp")
+
+            monkeypatch.setattr(checkpoints._checkpointer, "close", broken)
+            if error:
+                raise error
+
+    with pytest.raises(UserError, match="is gone"):
+        left_with(UserError("the folder is gone"))
+    for error in (None, KeyboardInterrupt()):
+        with pytest.raises(FileNotFoundError):
+            left_with(error)

@@ -6,7 +6,7 @@ import time
 import pytest
 from helpers import small_runs
 
-KILLS = 30
+KILLS = 15
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import sets
+from helpers import sets, small_runs
 from helpers.sets import load_split
 from helpers.trees import draw_folder_tree, draw_regdb_tree
 
@@ -34,7 +34,9 @@ def trained(tmp_path_factory):
     """(config, workdir, results) of an undisturbed series."""
     tmp_path = tmp_path_factory.mktemp("series")
     draw_regdb_tree(tmp_path / "tree", train=(1, 2, 3, 4), test=(5, 6, 7, 8, 9), trials=2)
+    small_runs.register()
     config = config_lib.default_config("regdb")
+    config.method = "linear"
     with config.unlocked():
         config.data.trial = 0
     config.data.source, config.data.data_dir = str(tmp_path / "tree"), str(tmp_path / "tfds")

@@ -1,0 +1,46 @@
+"""The commands by name: jax-mspac train|evaluate|score|prepare|reproduce|report|convert|search, or python -m jax_mspac.
+
+Each is a module that runs by itself as well: `jax-mspac report ...` is `python -m jax_mspac.report ...`.
+"""
+
+import runpy
+import sys
+
+from jax_mspac import __version__
+
+# Module, flags that the name stands for, what it does.
+COMMANDS = {
+    "train": ("main", ["--mode=train"], "train a config, or go on with its run"),
+    "evaluate": ("main", ["--mode=evaluate"], "evaluate a checkpoint of a run"),
+    "score": ("main", ["--mode=score"], "score features of any model by the protocols of a data set"),
+    "prepare": ("prepare", [], "check a data set and bring it into the form that training reads"),
+    "reproduce": ("reproduce", [], "train the rows of a table of the paper's slides, or of another study"),
+    "report": ("report", [], "a page about one run, or two beside each other"),
+    "search": ("search", [], "an index of embedded images: add, query, calibrate"),
+    "convert": ("convert", [], "make a run of a PyTorch checkpoint, and the reverse"),
+}
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    lines = [f"  {name:10} {meaning}" for name, (_, _, meaning) in COMMANDS.items()]
+    return "\n".join(["usage: jax-mspac COMMAND [FLAGS]", "", *lines, "", "jax-mspac COMMAND --help tells its flags."])
+
+
+def main() -> None:
+    """Runs the command that the first argument names."""
+    name, *rest = sys.argv[1:] or ["--help"]
+    if name in ("--help", "-h", "help"):
+        print(usage())
+    elif name == "--version":
+        print(f"jax-mspac {__version__}")
+    elif name not in COMMANDS:
+        sys.exit(f"error: there is no command {name!r}\n\n{usage()}")
+    else:
+        module, flags, _ = COMMANDS[name]
+        sys.argv = [sys.argv[0], *flags, *rest]
+        runpy.run_module(f"jax_mspac.{module}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""From image files to features: what is new is read, decoded and embedded; what is there already is told apart."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from jax_mspac.data.images import Range, read_rgb, resize
+from jax_mspac.errors import UserError
+from jax_mspac.search.entries import Entry
+from jax_mspac.search.sources import Source
+
+# Batches that are read while one is embedded.
+_AHEAD = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """What `Index.add` did with the images that it was given.
+
+    Attributes:
+      new: not in the index before.
+      replaced: their file or modality had changed.
+      relabeled: they have another camera, time or metadata now.
+      unchanged: all else that was in the index.
+      unreadable: path -> why; none of these is in the index, unless an earlier state of the file was.
+    """
+
+    new: int = 0
+    replaced: int = 0
+    relabeled: int = 0
+    unchanged: int = 0
+    unreadable: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Read:
+    """An image file after reading: as the entry that it will be, with its pixels if it is to be embedded.
+
+    Attributes:
+      source: which file.
+      entry: None if the file cannot be read; then `problem` says why.
+      pixels: uint8 [height, width, 3]; None if the entry that is there has the features already.
+      known: the entry that is there.
+      problem: what is wrong with the file.
+    """
+
+    source: Source
+    entry: Entry | None = None
+    pixels: np.ndarray | None = None
+    known: Entry | None = None
+    problem: str = ""
+
+
+def read(source: Source, known: Entry | None, *, size: tuple[int, int], range_16_bit: Range | None) -> Read:
+    """Reads an image file, and decodes it unless its bytes and modality are those of the known entry.
+
+    Args:
+      source: the file, and what is known of it.
+      known: the entry of this path.
+      size: (height, width) that the model sees.
+      range_16_bit: see `data.images.read_rgb`.
+    """
+    try:
+        source.path.encode()  # what is no text cannot be kept as text
+        data = pathlib.Path(source.path).read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        same = known is not None and (known.digest, known.modality) == (digest, source.modality)
+        # Errors of a decoder name bytes, not the file.
+        pixels = None if same else resize(read_rgb(data, range_16_bit), *size)
+    except UnicodeEncodeError:
+        return Read(source, problem="its name is not UTF-8; rename it")
+    except OSError as error:
+        return Read(source, problem=f"{error.strerror}; check that you may read it")
+    except UserError as error:
+        return Read(source, problem=str(error).partition(": ")[2] or str(error))
+    return Read(source, _entry(source, digest, known), pixels, known)
+
+
+def read_all(
+    sources: Sequence[Source],
+    known: Callable[[Sequence[str]], Mapping[str, Entry]],
+    *,
+    batch: int,
+    size: tuple[int, int],
+    range_16_bit: Range | None,
+) -> Iterator[list[Read]]:
+    """Reads files in threads of their own, `batch` at a time, ahead of who asks for them.
+
+    Args:
+      sources: the files.
+      known: gives the entries that are there, by path, of some paths.
+      batch: files at a time.
+      size: see `read`.
+      range_16_bit: see `read`.
+    """
+    waiting: collections.deque[list[Future[Read]]] = collections.deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for start in range(0, len(sources), batch):
+                part = sources[start : start + batch]
+                there = known([source.path for source in part])
+                one = functools.partial(read, size=size, range_16_bit=range_16_bit)
+                waiting.append([pool.submit(one, source, there.get(source.path)) for source in part])
+                if len(waiting) > _AHEAD:
+                    yield [future.result() for future in waiting.popleft()]
+            while waiting:
+                yield [future.result() for future in waiting.popleft()]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _entry(source: Source, digest: str, known: Entry | None) -> Entry:
+    """The entry of a file; what its source does not tell stays as it was."""
+    return Entry(
+        path=source.path,
+        digest=digest,
+        modality=source.modality,
+        camera=source.camera if source.camera is not None or known is None else known.camera,
+        time=source.time if source.time is not None or known is None else known.time,
+        metadata={**(known.metadata if known else {}), **source.metadata},
+    )

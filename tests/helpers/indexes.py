@@ -1,0 +1,54 @@
+"""Runs and images for tests of the index, and processes that add to one."""
+
+import os
+
+import numpy as np
+from PIL import Image
+
+import jax_mspac
+from helpers import small_runs
+from jax_mspac import methods
+from jax_mspac.methods.base import System
+from jax_mspac.training import loop
+
+
+def trained(folder, name, *, width=None, **changes):
+    """The folder of a run of one step on the tree in `folder`; `width` is that of its features."""
+    small_runs.register()
+    system = f"linear {width}" if width else "linear"
+    if width:
+        build = lambda config, *, num_identities: small_runs.Linear(num_identities, width)  # noqa: E731
+        methods.METHODS[system] = System(title="Linear", build=build)
+    changes = {"train.steps": 1, "eval.every": 0, "checkpoint.every": 1, "method": system, **changes}
+    loop.train(small_runs.config_of(folder, **changes), folder / name)
+    return folder / name
+
+
+def draw_noise(folder, count, *, seed=0):
+    """Draws images 0.png, 1.png, ... that all differ, and returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number}.png" for number in range(count)]
+    images = np.random.default_rng(seed).integers(0, 256, (count, 32, 16, 3), np.uint8)
+    for path, pixels in zip(paths, images, strict=True):
+        Image.fromarray(pixels).save(path, compress_level=1)
+    return paths
+
+
+def start_adding(index, images, run, told):
+    """A process that adds images and appends to the file `told` how many are stored, as soon as it is told so."""
+    small_runs._ensure_server()
+    process = small_runs.PROCESSES.Process(target=_add, args=(index, images, run, told))
+    process.start()
+    return process
+
+
+def _add(index, images, run, told):
+    small_runs.register()
+    with open(told, "ab", buffering=0) as file, jax_mspac.Index.open(index) as opened:
+        opened.add(
+            images,
+            model=run,
+            modality="visible",
+            batch=4,
+            progress=lambda done, count: os.write(file.fileno(), f"{done} ".encode()),
+        )

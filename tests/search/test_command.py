@@ -1,0 +1,156 @@
+"""`python -m jax_mspac.search` as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import app, flags
+from helpers import indexes, small_runs
+from PIL import Image
+
+from jax_mspac.search import __main__ as door
+from jax_mspac.search import contact_sheet, texts
+from jax_mspac.search.entries import Hit
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = small_runs.draw(tmp_path_factory.mktemp("command"))
+    return indexes.trained(folder, "run", **{"train.compilation_cache": False})
+
+
+@pytest.fixture
+def shots(tmp_path):
+    return indexes.draw_noise(tmp_path / "shots", 9)
+
+
+@pytest.fixture
+def search(tmp_path, capsys):
+    """The command in this process, on one index: what it prints, or the line that it ends with."""
+
+    def call(action, *arguments, fails=False):
+        values = flags.FlagValues()
+        door.define_flags(values)
+        argv = values(["search", action, "--index", str(tmp_path / "index"), *map(str, arguments)])
+        if not fails:
+            door.run(argv, values)
+            return capsys.readouterr().out
+        with pytest.raises((SystemExit, app.UsageError)) as end:
+            door.run(argv, values)
+        capsys.readouterr()
+        return str(end.value)
+
+    return call
+
+
+def test_add_query_list_info_and_remove(search, run, shots):
+    options = ("--modality", "visible", "--camera", "gate", "--time", "2026-11-28 10:00")
+    told = search("add", "--model", run, "--images", *shots[:5], *options)
+    assert told.startswith("5 new, 0 replaced, 0 with other labels, 0 as they were; the index had 0 entries and has 5")
+    told = search("add", "--images", shots[0].parent, "--modality", "visible")
+    assert told.startswith("4 new, 0 replaced, 0 with other labels, 5 as they were; the index had 5 entries and has 9")
+
+    lines = search("query", shots[2], "--modality", "visible", "--top", "3").splitlines()
+    assert lines[0].split() == ["rank", "similarity", "modality", "camera", "time", "path"]
+    assert lines[1].split() == ["1", "1.0000", "visible", "gate", "2026-11-28", "10:00:00", str(shots[2])]
+    assert len(lines) == 6 and lines[-1].startswith("no threshold is calibrated")
+    found = json.loads(search("query", *shots[2:4], "--modality", "visible", "--camera", "gate", "--json"))["hits"]
+    assert {hit["path"] for hit in found} == set(map(str, shots[:5]))
+    assert "no entry fits" in search("query", shots[0], "--modality", "visible", "--since", "2026-12-01")
+
+    assert len(search("list").splitlines()) == 10
+    listed = json.loads(search("list", "--camera", "gate", "--until", "2027-01-01", "--json"))
+    assert [(entry["path"], entry["camera"]) for entry in listed] == [(str(path), "gate") for path in shots[:5]]
+    told = search("info")
+    assert f"{run}, step 1, after_neck" in told and "gate          5" in told and "-             4" in told
+    assert json.loads(search("info", "--json"))["entries"] == 9
+    assert search("remove", shots[8]).startswith("1 entries removed, 8 left")
+    assert json.loads(search("remove", "--camera", "gate", "--json")) == {"removed": 5, "entries": 3}
+
+
+def test_what_cannot_be_done_is_one_line(search, run, shots, tmp_path):
+    add = ("add", "--images", shots[0].parent, "--modality", "visible")
+    assert "no index there" in search("query", shots[0], "--modality", "visible", fails=True)
+    assert "the index has no model yet" in search(*add, fails=True)
+    (tmp_path / "shots" / "bad\n\x1b[2J.png").write_text("no image")
+    told = search(*add, "--model", run, fails=True)
+    assert "1 of 10 images cannot be read" in told and "bad��[2J.png: " in told
+    assert json.loads(search("info", "--json"))["entries"] == 9
+    for arguments, message in (
+        (("query", shots[0]), "--modality is required"),
+        (("query", "--modality", "visible"), "which image"),
+        (("query", shots[0], "--modality", "visible", "--sheet", "sheet.txt"), "expected a .png or .jpg"),
+        (("add", "--modality", "visible"), "which images"),
+        ((*add, "--camera", "1", "--camera", "2"), "--camera is given 2 times"),
+        ((*add, "--top", "3"), "--top is no flag of add"),
+        (("list", "x"), "unexpected arguments"),
+        (("find",), "expected one of add, query"),
+        (("remove",), "remove which entries"),
+    ):
+        assert message in search(*arguments, fails=True), arguments
+
+
+def test_calibrate_prints_thresholds_and_queries_say_match(search, run, shots, tmp_path):
+    search("add", "--model", run, "--images", *shots, "--modality", "visible")
+    told = search("calibrate", "--false_match_rate", "0.05", "--curve", tmp_path / "new" / "curve.png")
+    assert "visible->infrared" in told and "among 9 entries of other people some 0.45 match by chance" in told
+    assert Image.open(tmp_path / "new" / "curve.png").width > 400
+    assert "threshold infrared->visible" in search("info")
+    found = json.loads(search("query", shots[0], "--modality", "infrared", "--json"))
+    threshold = json.loads(search("info", "--json"))["thresholds"]["infrared->visible"]["threshold"]
+    matches = [hit["similarity"] >= threshold for hit in found["hits"]]
+    assert [hit["match"] for hit in found["hits"]] == matches
+    assert found["verdict"] == (f"{sum(matches)} of 9 reach the threshold" if any(matches) else "no match")
+    assert "a false-match rate is 2.0; expected" in search("calibrate", "--false_match_rate", "2", fails=True)
+    assert "--curve is a.pdf; expected a .png" in search("calibrate", "--curve", "a.pdf", fails=True)
+
+
+def test_the_process_ends_with_a_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "jax_mspac.search", "info", "--index", tmp_path / "none"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "error: " in done.stderr and "no index there" in done.stderr
+    assert "Traceback" not in done.stderr
+    help_text = subprocess.run(
+        [sys.executable, "-m", "jax_mspac.search", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "--modality" in help_text.stdout and "An index of embedded images" in help_text.stdout
+
+
+def test_the_contact_sheet_shows_queries_and_hits(search, run, shots, tmp_path):
+    plain = [Image.new("RGB", (32, 64), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
+    for path, image in zip(shots, plain, strict=False):
+        image.save(path)
+    search("add", "--model", run, "--images", *shots[:3], "--modality", "visible")
+    search("query", shots[0], "--modality", "visible", "--sheet", tmp_path / "new" / "sheet.png")
+    found = json.loads(search("query", shots[0], "--modality", "visible", "--json"))["hits"]
+    sheet = np.asarray(Image.open(tmp_path / "new" / "sheet.png"))
+    width, height = (128 + 14, 256 + 14 + 54)
+    assert sheet.shape == (2 * height + 14, 7 * width + 14, 3)
+    center = lambda row, column: sheet[14 + row * height + 128, 14 + column * width + 64].tolist()  # noqa: E731
+    assert center(0, 0) == [255, 0, 0]
+    colors = dict(zip(map(str, shots), ([255, 0, 0], [0, 255, 0], [0, 0, 255]), strict=False))
+    assert [center(1, column) for column in range(3)] == [colors[hit["path"]] for hit in found]
+    assert center(1, 3) == [255, 255, 255]
+
+
+def test_the_contact_sheet_leaves_blank_what_is_no_longer_there(shots):
+    fields = {"digest": "0", "modality": "visible", "camera": "a very long name " * 5, "rank": 1, "similarity": 0.5}
+    hits = [Hit(path="/nowhere/a.png", match=True, **fields), Hit(path=str(shots[0]), match=False, **fields)]
+    sheet = np.asarray(contact_sheet.draw([Image.new("RGB", (8, 8))], hits))
+    row = sheet[14 + 256 + 14 + 54 + 200]
+    assert row[14 + 64].tolist() == row[14 + 142 + 64].tolist() == [0xE4] * 3
+    assert row[12].tolist() == [0x00, 0x9E, 0x73] and row[14 + 142 - 2].tolist() == [0x9A] * 3
+
+
+def test_tables_have_aligned_columns_without_those_that_are_empty():
+    rows = [("1", "", "a\tb"), ("-10.5", "", "ccc")]
+    assert texts.table(("n", "none", "text"), rows) == "    n  text\n    1  a�b\n-10.5  ccc"
