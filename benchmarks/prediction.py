@@ -170,8 +170,8 @@ _REGIMES = ("weak", "strong")
 
 def _programs(rows: Iterable[Row]) -> str:
     names = ("all_reduce", "all_gather", "reduce_scatter")
-    head = "backbone, regime, devices, images per device, GFLOPs, relative, GB accessed, GB memory, collectives"
-    head += ", MB summed (by hand), MB gathered (by hand), MB scattered (by hand)"
+    head = "backbone, regime, devices, images, GFLOPs, ratio, GB read, GB held, calls"
+    head += ", MB summed, gathered, scattered"
     return costs.table(
         head.split(", "),
         (
@@ -186,9 +186,9 @@ def _programs(rows: Iterable[Row]) -> str:
 
 def chips_table() -> str:
     """What the predictions take the chips to be."""
-    head = "chip, peak TFLOP/s (bfloat16), memory GB/s, chips of an island, GB/s to it, GB/s out of it"
+    head = "chip, bfloat16 TFLOP/s, memory GB/s, chips of an island, GB/s to it, GB/s out of it"
     return costs.table(
-        [*head.split(", "), "µs a message in it", "µs out of it"],
+        [*head.split(", "), "µs in it", "µs out of it"],
         (
             [chip.name, f"{chip.flops / 1e12:g}", f"{chip.memory:g}", chip.island, f"{chip.fast:g}", f"{chip.slow:g}"]
             + [f"{chip.near * 1e6:g}", f"{chip.far * 1e6:g}"]
@@ -207,7 +207,7 @@ def assumptions() -> str:
     )
 
 
-_TIMES = "compute ms, waits ms, gradients ms, step ms, images/s, efficiency, efficiency without overlap"
+_TIMES = "compute, waits, gradients, step, images/s, efficiency, without overlap"
 
 
 def _weak(rows: Sequence[Row]) -> str:

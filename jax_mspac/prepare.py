@@ -24,12 +24,8 @@ from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import command, disk
 
-_DEFINE: dict[type, Callable[..., Any]] = {
-    bool: flags.DEFINE_bool,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-}
+_DEFINE: dict[type, Callable[..., Any]]
+_DEFINE = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
 
 
 def define_flags() -> None:

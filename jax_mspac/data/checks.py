@@ -103,11 +103,9 @@ def examine(
     read = _read_all(root, files)
     unreadable = {image.file.path: image.problem for image in read if image.problem}
     whole = [image for image in read if not image.problem]
-    swapped: list[str] = []
-    tinted: list[str] = []
     remarks = [*_equal_lines(whole), *_range_lines(whole, folder_of)]
-    if not any(file.simulated for file in files):
-        swapped, tinted = _color_lines(whole, folder_of)
+    simulated = any(file.simulated for file in files)
+    swapped, tinted = ([], []) if simulated else _color_lines(whole, folder_of)
     if false_color:
         return Findings([], remarks + swapped + tinted, unreadable)
     return Findings(swapped, remarks + tinted, unreadable)

@@ -59,7 +59,7 @@ class CmGan(learned.Learned):
             loss=self.tell_apart,
             optimizer=optimizers.build(
                 dataclasses.replace(self.recipe, learning_rate=rate),
-                -(-self.steps // self.game.every),  # as many as it moves in
+                self.steps // self.game.every,  # those that it moves in
                 lambda path: "heads",
             ),
             every=self.game.every,

@@ -7,7 +7,8 @@ Two images match where their similarity is at least the threshold t. Over pairs 
 
 Pairs that share an identity are not independent. So intervals come from resampling identities, not pairs: with
 w_i, how often identity i was drawn, a pair of identities i and j counts w_i w_j times (Owen and Eckles, "Bootstrapping
-data arrays of arbitrary order", Annals of Applied Statistics 6(3), 2012).
+data arrays of arbitrary order", Annals of Applied Statistics 6(3), 2012). Such intervals of the FMR are wider than they
+need to be, the more so the less of the differences between pairs comes from who they are.
 """
 
 import dataclasses

@@ -141,6 +141,8 @@ class Database:
 
 def _check_free(folder: pathlib.Path, create: bool) -> None:
     """Raises a UserError where no index can begin."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: a file; expected the folder of an index")
     if not create:
         raise UserError(f"{folder}: no index there; python -m jax_mspac.search add makes one")
     if folder.is_dir() and any(folder.iterdir()):

@@ -116,11 +116,15 @@ class Progress:
 
     def __init__(self):
         self._start = self._told = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._width = 0
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        rate = done / max(now - self._start, 1e-9)
+        # The first batch also loaded and compiled the model; it counts only where nothing else is known.
+        self._first = self._first or (now, done)
+        since, before = self._first if done > self._first[1] else (self._start, 0)
+        rate = (done - before) / max(now - since, 1e-9)
         left = duration((total - done) / rate) if rate else "?"
         line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {left} left"
         if sys.stderr.isatty():

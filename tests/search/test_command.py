@@ -151,6 +151,19 @@ def test_the_contact_sheet_leaves_blank_what_is_no_longer_there(shots):
     assert row[12].tolist() == [0x00, 0x9E, 0x73] and row[14 + 142 - 2].tolist() == [0x9A] * 3
 
 
+def test_progress_leaves_the_time_of_the_first_batch_out(monkeypatch, capsys):
+    clock = iter([0.0, 100.0, 110.0, 120.0])
+    monkeypatch.setattr(texts.time, "monotonic", lambda: next(clock))
+    progress = texts.Progress()
+    for done in (64, 128, 192):
+        progress(done, 256)
+    assert capsys.readouterr().err.splitlines() == [
+        "64 of 256 images  1 images/s  5:00 left",
+        "128 of 256 images  6 images/s  0:20 left",
+        "192 of 256 images  6 images/s  0:10 left",
+    ]
+
+
 def test_tables_have_aligned_columns_without_those_that_are_empty():
     rows = [("1", "", "a\tb"), ("-10.5", "", "ccc")]
     assert texts.table(("n", "none", "text"), rows) == "    n  text\n    1  a�b\n-10.5  ccc"

@@ -150,6 +150,9 @@ def test_folders_that_are_no_index_are_named(tmp_path):
     (tmp_path / "photo.png").write_text("")
     with pytest.raises(UserError, match="holds other files and no index"):
         Store(tmp_path, create=True)
+    for create in (False, True):
+        with pytest.raises(UserError, match="photo.png: a file; expected the folder"):
+            Store(tmp_path / "photo.png", create=create)
     for name, content in (("damaged", b"not a database" * 100), ("empty", b"")):
         (tmp_path / name).mkdir()
         (tmp_path / name / database.FILE).write_bytes(content)
