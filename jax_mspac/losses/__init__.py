@@ -10,6 +10,7 @@ input. NaN and infinity in the input come out as a non-finite loss, so that a di
 from jax_mspac.losses.base import Examples, Loss
 from jax_mspac.losses.contrastive import Contrastive
 from jax_mspac.losses.cross_modality_triplet import CrossModalityTriplet
+from jax_mspac.losses.embeddings import Alignment, PairMining
 from jax_mspac.losses.hetero_center import HeteroCenter
 from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
 from jax_mspac.losses.identity import Identity
@@ -27,6 +28,8 @@ LOSSES: dict[str, type[Loss]] = {
     "contrastive": Contrastive,
     "dual_constrained": DualConstrained,
     "center_constrained": CenterConstrained,
+    "pair_mining": PairMining,
+    "alignment": Alignment,
     "cross_modality_triplet": CrossModalityTriplet,
 }
 

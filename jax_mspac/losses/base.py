@@ -98,6 +98,9 @@ class Loss:
     weight: float = setting(0.0, NOT_NEGATIVE, "0: this loss is not used")
     feature: str = setting("before_neck", one_of(FEATURES), "which feature it sees")
 
+    # Whether it is of several embeddings of an image: see `losses.embeddings`.
+    needs_embeddings = False
+
     def __post_init__(self) -> None:
         check(self)
 

@@ -104,7 +104,7 @@ def _softmax_mean(
     return jnp.sum(weights * values, axis=1, where=mask)
 
 
-PARTS = ("joined", "alone")
+PARTS = ("joined", "alone", "examples")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,13 +112,18 @@ class BatchHard(Loss):
     """The batch-hard triplet loss."""
 
     margin: float = setting(0.3, NOT_NEGATIVE, "of the distances")
-    parts: str = setting("joined", one_of(PARTS), "joined: of the whole feature; alone: a loss for each part")
+    parts: str = setting(
+        "joined", one_of(PARTS), "joined: of one feature; alone: each has a loss; examples: each is one more example"
+    )
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
         loss = functools.partial(batch_hard, margin=self.margin)
         if self.parts == "joined":
             return loss(*examples.own(self.feature), *examples.whole(self.feature))
         features, labels = examples.features[self.feature], examples.labels
+        if self.parts == "examples":
+            features, labels = features.reshape(-1, features.shape[-1]), jnp.repeat(labels, features.shape[1])
+            return loss(features, labels, examples.gather(features), examples.gather(labels))
         pairs = features, labels, examples.gather(features), examples.gather(labels)
         return examples.over_parts(jax.vmap(loss, in_axes=(1, None, 1, None))(*pairs))
 

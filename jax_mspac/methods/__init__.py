@@ -8,6 +8,7 @@ from jax_mspac.methods import (
     bdtr,
     caj,
     cmgan,
+    deen,
     ebdtr,
     handcrafted,
     hetero_center,
@@ -40,6 +41,7 @@ METHODS: dict[str, System] = {
     "agw": agw.SYSTEM,
     "caj": caj.SYSTEM,
     "rle": rle.SYSTEM,
+    "deen": deen.SYSTEM,
     "mspac": mspac.SYSTEM,
 }
 

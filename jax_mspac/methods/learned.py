@@ -65,7 +65,7 @@ class NetworkSettings:
     """What the embedder's own settings leave open."""
 
     stripes: int = setting(6, at_least(1), "of the embedding where loss.identity is 'part' or 'both'")
-    unit_parts: bool = setting(False, None, "match stripes that are each of unit length")
+    unit_parts: bool = setting(False, None, "match stripes or embeddings that are each of unit length")
     pretrained: str = setting("none", None, "none, a .safetensors/.npz/.pth file, hf://OWNER/NAME, or a workdir")
 
     def __post_init__(self) -> None:
@@ -108,6 +108,7 @@ class Learned:
         return Heads(
             num_classes=self.num_identities,
             use_bias=self.identity.classifier_bias,
+            shared=self.embedder.diverse_embeddings,
             slope=self.identity.classifier_slope,
             hidden=self.identity.classifier_hidden,
             owned={name: loss.init for name, loss in self.losses.items() if type(loss).init is not Loss.init},
@@ -238,7 +239,10 @@ class Learned:
             capture_intermediates=lambda module, _: isinstance(module, CascadedPartAttention),
         )
         sown = captured["intermediates"]["attention"]
-        attention: dict[str, Any] = {"activation": jnp.square(sown["__call__"][0].astype(jnp.float32)).mean(axis=-1)}
+        activation = jnp.square(sown["__call__"][0].astype(jnp.float32)).mean(axis=-1)
+        # Of several maps of an image it is the mean.
+        activation = activation.reshape(len(images), -1, *activation.shape[1:]).mean(axis=1)
+        attention: dict[str, Any] = {"activation": activation}
         for level, parts in enumerate(self.embedder.parts):
             gates = [sown[f"level{level}_part{i}"] for i in range(parts)]
             attention[f"level{level}"] = {
@@ -274,6 +278,10 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
     )
     if embedder is not None:
         made.problems += [p._replace(field=f"model.{p.field}") for p in embedder.misfits(config.data.height)]
+        if not embedder.diverse_embeddings:
+            single = "0, because without model.diverse_embeddings an image has one embedding"
+            needing = {name: loss.weight for name, loss in used.items() if loss.needs_embeddings}
+            made.problems += [Problem(f"loss.{name}.weight", weight, single) for name, weight in needing.items()]
     made.raise_problems()
     return kind(
         embedder=embedder,

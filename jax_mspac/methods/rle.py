@@ -3,8 +3,6 @@
 The network is the one of the public code (github.com/stone96123/RLE) for SYSU-MM01 and LLCM.
 """
 
-from typing import Any
-
 import numpy as np
 
 from jax_mspac.methods import agw, learned
@@ -24,10 +22,6 @@ def _more(tensors: layouts.Tensors) -> dict[str, np.ndarray]:
     return {f"{p}{name}": v for p in (*agw.STREAMS.values(), _UNUSED_STEM) for name, v in whole.items()} | biases
 
 
-def _settings(tensors: layouts.Tensors) -> dict[str, Any]:
-    return layouts.resnet_settings({n: v for n, v in tensors.items() if not n.startswith(_UNUSED_STEM)})
-
-
 LAYOUT = layouts.Layout(
     streams=agw.STREAMS,
     rows=(
@@ -35,7 +29,7 @@ LAYOUT = layouts.Layout(
         Row("heads/classifier", "classifier{name}.weight", LINEAR),
     ),
     first=("classifierg.weight", "bottleneck1.weight"),
-    settings=_settings,
+    settings=layouts.resnet_settings,
     unused=rf"middle_module\..*|{agw.LAYOUT.unused}",
     zeros=r"bottleneck[123g]\.bias",
     more=_more,

@@ -17,7 +17,8 @@ class Backbone:
     """A row of `backbones.BACKBONES`.
 
     Its module is called with a mapping of one modality or both to float images [n, H, W, channels], and with `train`.
-    It returns maps [N, ceil(H / stride), ceil(W / stride), C], the visible images' before the infrared ones'. The
+    It returns maps [N, ceil(H / stride), ceil(W / stride), C], the visible images' before the infrared ones'; with
+    `diverse_embeddings`, where it has that setting, `multi_scale.EMBEDDINGS` maps of each image in a row. The
     parameters that a modality has for itself are named MODALITY/..., the others shared/...: see `streams`.
 
     Attributes:

@@ -15,6 +15,7 @@ from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
 from jax_mspac.models.layers import BatchNorm
+from jax_mspac.models.multi_scale import EMBEDDINGS
 from jax_mspac.models.pooling import EXPONENT, GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.settings import Problem, SettingsError, at_least, defaults, one_of, problems, setting
 
@@ -27,6 +28,8 @@ _OF_BACKBONE = (
     "shared_from",
     "nonlocal_blocks",
     "nonlocal_channels",
+    "multi_scale",
+    "diverse_embeddings",
     "dtype",
     "axis_name",
     "kernels",
@@ -42,7 +45,8 @@ class Embedder(nn.Module):
     """Backbone, part attention in a cascade, pooling, an optional linear layer and a batch normalization neck.
 
     The neck is BNNeck (Luo et al., arXiv 1903.07071), whose bias stays zero, or that of systems from before it: batch
-    normalization with a bias, and ReLU. The number of parts P is 1, `stripes`, or one more with `global_part`.
+    normalization with a bias, and ReLU. The number of parts P is 1, `stripes`, or one more with `global_part`; with
+    `diverse_embeddings` it is that of the embeddings of an image, which share the neck.
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
     reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
 
@@ -61,6 +65,8 @@ class Embedder(nn.Module):
     shared_from: int = setting(1, None, "0: all layers shared ... 1: own stems ... 5: two networks")
     nonlocal_blocks: bool = setting(False, None, "AGW's, behind the second half of layers 2 and 3")
     nonlocal_channels: int = setting(0, at_least(0), "inner channels of these; 0: half of their channels")
+    multi_scale: bool = setting(False, None, "DEEN's attention to the map before each of layers 1 to 3")
+    diverse_embeddings: bool = setting(False, None, "DEEN's: two further embeddings of an image, from layer 4 on")
     input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
@@ -101,6 +107,8 @@ class Embedder(nn.Module):
         found = []
         if self.input_form == "zero_padding" and self.shared_from != 0:
             found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
+        if self.diverse_embeddings and self.stripes:
+            found.append(Problem("diverse_embeddings", True, "False, because the embedding is one of stripes"))
         stride = BACKBONES[self.backbone].stride(_backbone(self, parent=None))
         counts = {"parts": self.parts, "stripes": (self.stripes or 1,)}
         rows, step = -(-height // stride), stride * math.lcm(*itertools.chain(*counts.values()))
@@ -159,6 +167,8 @@ class Embedder(nn.Module):
         normalized = neck(flatten_parts(features)).reshape(features.shape)
         if self.neck == "relu":
             normalized = nn.relu(normalized)
+        if self.diverse_embeddings:
+            features, normalized = (x.reshape(-1, EMBEDDINGS, x.shape[-1]) for x in (features, normalized))
         return {"before_neck": features, "after_neck": normalized}
 
 

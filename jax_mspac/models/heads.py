@@ -18,6 +18,7 @@ class Heads(nn.Module):
     Attributes:
       num_classes: number of identities C.
       use_bias: whether the classifiers have a bias.
+      shared: whether all parts have one classifier.
       slope: of a leaky ReLU before the classifiers, as Zhu et al. (arXiv 1910.09830) have it; 1 for none.
       hidden: units of a linear layer with ReLU before each classifier, as cmGAN (Dai et al., IJCAI 2018) has it; 0 for
         none.
@@ -26,6 +27,7 @@ class Heads(nn.Module):
 
     num_classes: int
     use_bias: bool = False
+    shared: bool = False
     slope: float = 1.0
     hidden: int = 0
     owned: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
@@ -35,10 +37,11 @@ class Heads(nn.Module):
         """Logits float32 [N, P, C] of features float32 [N, P, D].
 
         The parameters are "classifier", [P, D or `hidden`, C], "classifier_bias", [P, C], "classifier_hidden_{i}" of
-        part i, and those of each loss under its name.
+        part i, and those of each loss under its name; with `shared` there is one part of the first three.
         """
         _, parts, dim = features.shape
-        shape = (parts, self.hidden or dim, self.num_classes)
+        own = 1 if self.shared else parts
+        shape = (own, self.hidden or dim, self.num_classes)
         # Behind a hidden layer, a start this small would leave that layer without a gradient: there it is torch's.
         start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=(0,))
         classifier = self.param("classifier", start if self.hidden else nn.initializers.normal(0.001), shape)
@@ -46,11 +49,12 @@ class Heads(nn.Module):
             self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
         features = features if self.slope == 1 else nn.leaky_relu(features, self.slope)
         if self.hidden:
-            layers = [Linear(self.hidden, name=f"classifier_hidden_{i}") for i in range(parts)]
-            features = jnp.stack([nn.relu(layer(features[:, i])) for i, layer in enumerate(layers)], axis=1)
-        logits = jnp.einsum("npd,pdc->npc", features, classifier)
+            layers = [Linear(self.hidden, name=f"classifier_hidden_{i}") for i in range(own)]
+            hidden = [nn.relu(layers[i % own](features[:, i])) for i in range(parts)]
+            features = jnp.stack(hidden, axis=1)
+        logits = jnp.einsum("npd,pdc->npc", features, jnp.broadcast_to(classifier, (parts, *shape[1:])))
         if self.use_bias:
-            logits += self.param("classifier_bias", nn.initializers.zeros, (parts, self.num_classes))[None]
+            logits += self.param("classifier_bias", nn.initializers.zeros, (own, self.num_classes))[None]
         return logits
 
 

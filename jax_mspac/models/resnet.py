@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax_mspac.kernels.pooling import max_pool
 from jax_mspac.models.backbone import Backbone, streams
 from jax_mspac.models.layers import BatchNorm, Conv
+from jax_mspac.models.multi_scale import DiverseEmbeddings, MultiScaleAttention
 from jax_mspac.models.nonlocal_block import NonLocalBlock
 from jax_mspac.models.pretrained import Row, TorchNames
 from jax_mspac.settings import at_least, check, one_of, setting, within
@@ -73,6 +74,8 @@ class Stages(nn.Module):
     last_stride: int
     nonlocal_blocks: bool
     nonlocal_channels: int
+    multi_scale: bool
+    diverse_embeddings: bool
     dtype: Any
     axis_name: str | None
     kernels: str
@@ -87,7 +90,9 @@ class Stages(nn.Module):
                 x = nn.relu(norm(name="bn1")(x))
                 x = max_pool(x, window=3, stride=2, padding=1, kernels=self.kernels)
                 continue
-            strides, depth = (1, 2, 2, self.last_stride)[stage - 1], self.depths[stage - 1]
+            if self.diverse_embeddings and stage == 4:
+                x = DiverseEmbeddings(self.dtype, name="diverse")(x)
+            given, strides, depth = x, (1, 2, 2, self.last_stride)[stage - 1], self.depths[stage - 1]
             for i in range(depth):
                 x = self.block(
                     features=self.width * 2 ** (stage - 1),
@@ -99,6 +104,8 @@ class Stages(nn.Module):
                 if self.nonlocal_blocks and stage in (2, 3) and i >= depth // 2:
                     block = NonLocalBlock(norm, self.nonlocal_channels, self.dtype, name=f"nonlocal{stage}_{i}")
                     x = block(x)
+            if self.multi_scale and stage < 4:
+                x = MultiScaleAttention(norm, self.dtype, name=f"multi_scale{stage}")(x, given)
         return x
 
 
@@ -120,6 +127,8 @@ class ResNet(nn.Module):
       nonlocal_blocks: whether a `NonLocalBlock` follows each block of the second half of layers 2 and 3. Of ResNet-50
         these are the last 2 and 3 blocks, as in AGW; ResNet-34 has as many, ResNet-18 one in each layer.
       nonlocal_channels: see `NonLocalBlock`.
+      multi_scale: whether a `MultiScaleAttention` between the maps before and behind it follows layers 1, 2 and 3.
+      diverse_embeddings: whether `DiverseEmbeddings` precede layer 4.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
       kernels: see `kernels.convolution.conv`.
@@ -132,6 +141,8 @@ class ResNet(nn.Module):
     shared_from: int = setting(1, within(0, NUM_STAGES))
     nonlocal_blocks: bool = False
     nonlocal_channels: int = setting(0, at_least(0))
+    multi_scale: bool = False
+    diverse_embeddings: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
@@ -151,6 +162,8 @@ class ResNet(nn.Module):
             last_stride=self.last_stride,
             nonlocal_blocks=self.nonlocal_blocks,
             nonlocal_channels=self.nonlocal_channels,
+            multi_scale=self.multi_scale,
+            diverse_embeddings=self.diverse_embeddings,
             dtype=self.dtype,
             axis_name=self.axis_name,
             kernels=self.kernels,
@@ -159,7 +172,7 @@ class ResNet(nn.Module):
 
 
 # Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has
-# no non-local blocks, which start as the identity.
+# no non-local blocks and none of DEEN's layers.
 TORCH_NAMES = TorchNames(
     rows=(
         Row(r"(.*)/kernel", r"\1.weight", (2, 3, 1, 0)),
@@ -168,7 +181,7 @@ TORCH_NAMES = TorchNames(
         Row(r"(.*)/mean", r"\1.running_mean"),
         Row(r"(.*)/var", r"\1.running_var"),
     ),
-    new=r"nonlocal\d_\d+/.*",
+    new=r"(nonlocal\d_\d+|multi_scale\d|diverse)/.*",
     ignored=r"fc\..*|(.*\.)?num_batches_tracked",
     stem="conv1.weight",
 )

@@ -25,6 +25,7 @@ _SYSTEMS = {
     "agw": None,
     "caj": None,
     "rle": None,
+    "deen": None,
     "mspac": "MSPAC-MeCen",
 }
 _PRINTED = {row.system: row.scores for row in published.sysu_mm01(mode="all", shots=1, direction="infrared->visible")}

@@ -35,9 +35,9 @@ def batch():
 
 
 def loss_of(term, weights, visible, infrared, labels, gather):
-    """Of identities [n, images, 6]; the network is a layer with two parts."""
+    """Of identities [n, images, 6]; the network is a layer with two parts, or four embeddings."""
     inputs = jnp.concatenate([side.reshape(-1, 6) for side in (visible, infrared)])
-    features = jnp.tanh(inputs @ weights).reshape(len(inputs), 2, -1)
+    features = jnp.tanh(inputs @ weights).reshape(len(inputs), 4 if term.needs_embeddings else 2, -1)
     labels = jnp.concatenate([jnp.repeat(labels, side.shape[1]) for side in (visible, infrared)])
     both = dict.fromkeys(("before_neck", "after_neck"), features)
     params = {"centers": jnp.sin(jnp.arange(IDENTITIES * 8.0)).reshape(IDENTITIES, 8)}

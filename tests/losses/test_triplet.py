@@ -124,6 +124,8 @@ def test_parts_have_losses_of_their_own(global_part):
     one, two, three = (float(triplet.batch_hard(parts[:, part], labels, margin=0.3)) for part in range(3))
     expected = (one + two) / 2 + three if global_part else (one + two + three) / 3
     np.testing.assert_allclose(triplet.BatchHard(parts="alone")(examples, {}), expected, rtol=1e-5)
+    each = triplet.batch_hard(parts.reshape(-1, parts.shape[-1]), np.repeat(labels, 3), margin=0.3)
+    np.testing.assert_allclose(triplet.BatchHard(parts="examples")(examples, {}), each, rtol=1e-5)
     whole = triplet.batch_hard(parts.reshape(len(parts), -1), labels, margin=0.3)
     np.testing.assert_allclose(triplet.BatchHard()(examples, {}), whole, rtol=1e-5)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
 
-from configs import sysu, sysu_rle, sysu_slides, sysu_strong
+from configs import sysu, sysu_deen, sysu_rle, sysu_slides, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
@@ -30,6 +30,7 @@ LOSSES = {
     "agw": {"weighted_regularized"},
     "caj": {"weighted_regularized"},
     "rle": {"batch_hard"},
+    "deen": {"batch_hard", "pair_mining", "alignment"},
     "mspac": {"mecen"},
 }
 # What it tells beside its losses.
@@ -80,7 +81,9 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [sysu, sysu_rle, sysu_slides, sysu_strong], ids=lambda config: config.__name__)
+@pytest.mark.parametrize(
+    "config", [sysu, sysu_deen, sysu_rle, sysu_slides, sysu_strong], ids=lambda config: config.__name__
+)
 def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     config = config.get_config()

@@ -181,6 +181,32 @@ def test_every_leaf_of_agw_and_caj_comes_from_the_file_and_goes_back(networks):
         np.testing.assert_array_equal(back[name], given[name])
 
 
+# How many tensors the public networks hold, and some of their names.
+@pytest.mark.parametrize(
+    ("system", "count", "names"),
+    [
+        ("rle", 1296, ("middle_module.middle.layer3.5.bn2.weight", "bottleneck2.bias", "classifierg.weight")),
+        ("deen", 1048, ("MFA3.PNL.W.1.running_var", "DEE.FC23.weight", "MFA1.CNL.W.0.bias", "bottleneck.bias")),
+    ],
+)
+def test_networks_of_rle_and_deen_go_to_their_names_and_back(system, count, names):
+    config = config_for(system, **{"model.backbone": "resnet50", "model.width": 4})
+    config = methods.configured(config)
+    layout, torch_names = methods.named(system).layout, BACKBONES["resnet50"].torch_names
+    shapes = jax.eval_shape(methods.build(config, num_identities=5).init, jax.random.key(0))
+    rng = np.random.default_rng(0)
+    networks = {**shapes.variables, **shapes.training["networks"]}
+    networks = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), networks)
+    tensors = layouts.tensors_of(networks, layout, torch_names, source="run")
+    assert len(tensors) == count and set(names) <= set(tensors)
+    assert layout.lacks(tensors) == [] and layout.classes(tensors) == 5
+    assert layout.settings(tensors) == {"model.backbone": "resnet50", "model.width": 4}
+    zeros = jax.tree.map(np.zeros_like, networks)
+    jax.tree.map(np.testing.assert_array_equal, layouts.load(zeros, tensors, layout, torch_names, source="w"), networks)
+    others = [name for name, other in conversion.convertible().items() if not other.layout.lacks(tensors)]
+    assert system in others
+
+
 NAME = "local_conv_list.3.0.weight"
 
 
