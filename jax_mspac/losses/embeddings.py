@@ -4,6 +4,7 @@ The forms are those of the public code of Zhang and Wang (CVPR 2023), github.com
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -88,11 +89,20 @@ class PairMining(OfEmbeddings):
         features, n = examples.features[self.feature], examples.num_visible
         sides = (features[:n], examples.labels[:n], features[n:], examples.labels[n:])
         visible, visible_labels, infrared, infrared_labels = map(examples.gather, sides)
+<<<<<<< HEAD
         losses = [
             pair_mining(visible[:, [0, k]], visible_labels, infrared[:, [0, k]], infrared_labels, margin=self.margin)
             for k in range(1, features.shape[1])
         ]
         return jnp.sum(jnp.stack(losses))
+=======
+        loss = functools.partial(pair_mining, margin=self.margin)
+        branches = [
+            loss(visible[:, [0, k]], visible_labels, infrared[:, [0, k]], infrared_labels)
+            for k in range(1, features.shape[1])
+        ]
+        return jnp.sum(jnp.stack(branches))
+>>>>>>> rle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def compare(devices):
 
 def assert_equal(found):
     for name, ((value, gradient), (shared_value, shared_gradient)) in found.items():
-        assert value > 0.01 and np.abs(gradient).max() > 1e-3, name
+        assert abs(value) > 0.01 and np.abs(gradient).max() > 1e-3, name
         np.testing.assert_allclose(shared_value, value, rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(shared_gradient, gradient, rtol=1e-3, atol=1e-5, err_msg=name)
 
