@@ -89,20 +89,12 @@ class PairMining(OfEmbeddings):
         features, n = examples.features[self.feature], examples.num_visible
         sides = (features[:n], examples.labels[:n], features[n:], examples.labels[n:])
         visible, visible_labels, infrared, infrared_labels = map(examples.gather, sides)
-<<<<<<< HEAD
-        losses = [
-            pair_mining(visible[:, [0, k]], visible_labels, infrared[:, [0, k]], infrared_labels, margin=self.margin)
-            for k in range(1, features.shape[1])
-        ]
-        return jnp.sum(jnp.stack(losses))
-=======
         loss = functools.partial(pair_mining, margin=self.margin)
         branches = [
             loss(visible[:, [0, k]], visible_labels, infrared[:, [0, k]], infrared_labels)
             for k in range(1, features.shape[1])
         ]
         return jnp.sum(jnp.stack(branches))
->>>>>>> rle
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
