@@ -71,7 +71,7 @@ def test_flags_and_fields_of_commands_exist(path):
             continue
         # Words that stand for something of the reader's.
         words = [{"TABLE": "readings", "i": "0"}.get(w.rpartition("=")[2], w) if "=" not in w else w for w in words]
-        words = [w.strip("'\"").replace("=SEED", "=0").replace("=i", "=0") for w in words if w != "..."]
+        words = [re.sub("=(SEED|WEIGHT|i)$", "=0", w.strip("'\"")) for w in words if w != "..."]
         done = subprocess.run([sys.executable, "-c", PARSE, module, *words], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, f"{module} {words}: {done.stdout[-500:]} {done.stderr[-500:]}"
 

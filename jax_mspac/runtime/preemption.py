@@ -1,8 +1,10 @@
 """SIGTERM and SIGINT as a request to stop: in training after a step, elsewhere at once."""
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -11,6 +13,8 @@ EXIT_STATUS = 75
 
 _received: signal.Signals | None = None
 _postponing = False
+# Seconds until a signal is repeated whose exception was swallowed.
+_PATIENCE = 0.1
 # Of several processes: what they said after the step before.
 _vote: Callable[[], bool] | None = None
 
@@ -28,9 +32,24 @@ def watched() -> Iterator[None]:
     global _received
     _received = None
     before = {number: signal.signal(number, _receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
+
+    def swallowed(unraisable: "sys.UnraisableHookArgs") -> None:
+        # The handler ran in a callback, as those of the garbage collector are, which ends no program: once more.
+        global _received
+        if not isinstance(unraisable.exc_value, Interrupted) or _received is None:
+            return hook(unraisable)
+        number, _received = _received, None
+        signal.signal(signal.SIGINT, _receive)
+        again = threading.Timer(_PATIENCE, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = swallowed
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
         _received = None  # whatever comes next in this process was not asked to stop

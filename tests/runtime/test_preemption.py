@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT, sent to real processes while they train, evaluate and prepare data."""
 
+import gc
 import os
 import signal
 import time
@@ -95,6 +96,25 @@ def test_a_signal_ends_the_preparation_of_data_and_leaves_nothing_half_done(tmp_
     assert small_runs.end(process, timeout=20) == 75, output.read_text()
     assert "Traceback" not in output.read_text()
     assert not any((tmp_path / "tfds").rglob("dataset_info.json"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_arrives_in_a_callback_of_the_garbage_collector_is_not_lost(number):
+    arrived = []
+
+    def collecting(phase, info):
+        if phase == "start" and not arrived:
+            arrived.append(True)
+            signal.raise_signal(number)
+
+    with pytest.raises(preemption.Interrupted), preemption.watched():
+        gc.callbacks.append(collecting)
+        try:
+            gc.collect()
+            assert arrived
+            time.sleep(5)
+        finally:
+            gc.callbacks.remove(collecting)
 
 
 def test_a_second_ctrl_c_ends_at_once(config, tmp_path):
