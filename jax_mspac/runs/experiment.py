@@ -99,7 +99,7 @@ class Experiment:
             from jax_mspac.data import preparation
         except ModuleNotFoundError as error:
             raise UserError(
-                f"{error.name} is not installed, and prepared sets are read with it: pip install -r requirements.txt, "
+                f"{error.name} is not installed, and prepared sets are read with it: pip install 'jax_mspac[train]', "
                 "or give --config.data.memory=FILE, which python -m jax_mspac.prepare --export=FILE writes"
             ) from error
         return distributed.in_turn(lambda: preparation.Prepared(self.data_set, data, data.data_dir))
