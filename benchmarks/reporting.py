@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -19,6 +20,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the machine and the rows here")
     return made
+
+
+def installed(peers: Sequence[str]) -> list[str]:
+    """Those of some modules that can be imported; it prints which are left out."""
+    found = [name for name in peers if importlib.util.find_spec(name)]
+    if missing := sorted(set(peers) - set(found)):
+        print(f"left out, because not installed: {', '.join(missing)}")
+    return found
 
 
 def alternate(ours: Callable[[], Any], peer: Callable[[], Any], repeats: int) -> tuple[float, float]:

@@ -10,7 +10,6 @@ not know a new processor; it is told to take the kernels that numpy's takes, and
 """
 
 import functools
-import importlib.util
 import os
 import pathlib
 import statistics
@@ -40,9 +39,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--folder", type=pathlib.Path, help="for the galleries while it runs")
     flags = parser.parse_args()
-    peers = [name for name in flags.peers if importlib.util.find_spec(name)]
-    if missing := sorted(set(flags.peers) - set(peers)):
-        print(f"{', '.join(missing)} is not installed and left out: pip install faiss-cpu")
+    peers = reporting.installed(flags.peers)
     rows = []
     for size in flags.sizes:
         with tempfile.TemporaryDirectory(dir=flags.folder) as folder:

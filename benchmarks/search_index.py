@@ -13,7 +13,6 @@ is of one query; 99 of 100 queries take at most `p99`.
 
 import contextlib
 import functools
-import importlib.util
 import itertools
 import os
 import pathlib
@@ -46,9 +45,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=20, help="turns")
     parser.add_argument("--folder", type=pathlib.Path, help="for the index while it runs")
     flags = parser.parse_args()
-    peers = [name for name in flags.peers if importlib.util.find_spec(name)]
-    if missing := sorted(set(flags.peers) - set(peers)):
-        print(f"left out, because not installed: {', '.join(missing)}")
+    peers = reporting.installed(flags.peers)
     rows = []
     for size in flags.sizes:
         with tempfile.TemporaryDirectory(dir=flags.folder) as folder:

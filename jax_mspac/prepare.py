@@ -146,7 +146,9 @@ def prepare(
         raise UserError("\n".join(dict.fromkeys("\n".join(errors).splitlines())))
     given = {"source": source, "data_dir": data_dir, **fields, "skip_bad_images": skip_bad_images}
     if export:
-        given |= {"memory": str(export), "height": size[0], "width": size[1]}
+        given["memory"] = str(export)
+    if export or not data_set.has_source:
+        given |= {"height": size[0], "width": size[1]}
     told = [
         f"--config.data.{name}={shlex.quote(str(value))}" for name, value in given.items() if value not in ("", False)
     ]

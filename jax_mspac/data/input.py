@@ -23,19 +23,7 @@ def decoded(
     batch: int,
     keep_bytes: int = 0,
 ) -> Iterator[np.ndarray]:
-    """Decoded images in the order of the positions.
-
-    Args:
-      image_set: encoded images.
-      positions: arrays of positions in the image set, concatenated.
-      height: pixels that every image is resized to.
-      width: likewise.
-      batch: images per yielded array; the last one may be smaller.
-      keep_bytes: of decoded images to keep for when their positions come again; those that come first are kept.
-
-    Yields:
-      uint8 [batch, height, width, 3].
-    """
+    """Encoded images in the order of the positions: see `batches.decoded`."""
     read = _decoder(tf.constant(image_set.images), height, width)
     if limit := keep_bytes // (height * width * 3):
         read = _remembering(read, limit=limit)

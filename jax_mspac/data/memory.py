@@ -14,6 +14,7 @@ import numpy as np
 
 from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.data.image_set import ImageSet, digest_of
+from jax_mspac.data.images import read_rgb, resize
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 
@@ -59,16 +60,13 @@ def _decisive(data_set: DataSet, fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _decoded(found: Found, split: str, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """The columns of a split, sorted by path: images uint8 [N, H, W, 3], and N of each of the others."""
-    from jax_mspac.data.images import read_rgb, resize
-
     files = sorted(found.kept(split), key=lambda file: file.path)
     images = np.empty((len(files), *size, 3), np.uint8)
 
     def read(numbered: tuple[int, ImageFile]) -> str:
         number, file = numbered
         data = found.read(file)
-        pixels = read_rgb(data)
-        images[number] = pixels if pixels.shape[:2] == size else resize(pixels, *size)
+        images[number] = resize(read_rgb(data), *size)
         return digest_of(data)
 
     with concurrent.futures.ThreadPoolExecutor() as readers:

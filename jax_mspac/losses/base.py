@@ -67,11 +67,6 @@ class Examples:
         (features, labels), n = self.own(feature), self.num_visible
         return features[:n], labels[:n], features[n:], labels[n:]
 
-    def sides(self, feature: str) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """The same of all devices."""
-        visible, their_labels, infrared, labels = map(self.gather, self.own_sides(feature))
-        return visible, their_labels, infrared, labels
-
     def mean_of_parts(self, feature: str, loss: Callable[..., jax.Array]) -> jax.Array:
         """`over_parts` of a loss of `own_sides`, of each part's features [., D] alone."""
         features, n = self.features[feature], self.num_visible

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jax_mspac.kernels.maximum import largest
 from jax_mspac.losses import centers, distances
-from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.base import Examples, Gather, Loss, alone, average
 from jax_mspac.settings import NOT_NEGATIVE, setting
 
 
@@ -23,6 +23,7 @@ def pair_mining(
     infrared_labels: jax.Array,
     *,
     margin: float = 0.2,
+    gather: Gather = alone,
 ) -> jax.Array:
     """Center-guided pair mining of one branch.
 
@@ -34,6 +35,9 @@ def pair_mining(
 
     plus the same with the modalities exchanged; sg stops the gradient. An identity without images of a modality, and
     terms with n where there is no other identity, count as 0 in the mean over all identities.
+
+    Several devices give their own examples and `gather`, all examples of an identity on one device: each compares its
+    own centers with those of all.
     """
     labels = jnp.concatenate([visible_labels, infrared_labels])
     # One row per example, so that shapes are static: all examples of an identity have the same centers.
@@ -41,25 +45,26 @@ def pair_mining(
     sides = {"v": distances.bounded(visible), "i": distances.bounded(infrared)}
     center = {(m, k): centers.means(member[m], sides[m][:, k]) for m in "vi" for k in (0, 1)}
     has = {m: jnp.any(member[m], axis=1) for m in "vi"}
-    same = labels[:, None] == labels[None, :]
+    same = labels[:, None] == gather(labels)[None, :]
 
     def hinge(x: jax.Array) -> jax.Array:
         return jnp.maximum(x + margin, 0.0)
 
     def away(pull: jax.Array, m: str, k: int) -> jax.Array:
-        others = ~same & has[m][None, :]
-        nearest = -largest(jnp.where(others, -distances.euclidean(center[m, k], center[m, k]), -jnp.inf), axis=1)
+        others = ~same & gather(has[m])[None, :]
+        distance = distances.euclidean(center[m, k], gather(center[m, k]))
+        nearest = -largest(jnp.where(others, -distance, -jnp.inf), axis=1)
         any_other = jnp.any(others, axis=1)
         return jnp.where(any_other, hinge(pull - jnp.where(any_other, nearest, 0.0)), 0.0)
 
     loss = jnp.zeros(len(labels))
     for own, other in (("v", "i"), ("i", "v")):
-        pull = jnp.diagonal(distances.euclidean(center[other, 0], center[own, 1]))
-        push = jax.lax.stop_gradient(jnp.diagonal(distances.euclidean(center[own, 0], center[own, 1])))
+        pull = distances.between_rows(center[other, 0], center[own, 1])
+        push = jax.lax.stop_gradient(distances.between_rows(center[own, 0], center[own, 1]))
         loss += 0.5 * (hinge(pull - push) + 0.5 * (away(pull, own, 1) + away(pull, own, 0)))
     # Each identity counts once, however many examples it has.
     weight = 1.0 / jnp.sum(same, axis=1)
-    return jnp.sum(weight * jnp.where(has["v"] & has["i"], loss, 0.0)) / jnp.sum(weight)
+    return jnp.sum(weight * jnp.where(has["v"] & has["i"], loss, 0.0)) / average(jnp.sum(weight), gather)
 
 
 def alignment(branches: jax.Array) -> jax.Array:
@@ -87,11 +92,9 @@ class PairMining(OfEmbeddings):
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
         features, n = examples.features[self.feature], examples.num_visible
-        sides = (features[:n], examples.labels[:n], features[n:], examples.labels[n:])
-        visible, visible_labels, infrared, infrared_labels = map(examples.gather, sides)
-        loss = functools.partial(pair_mining, margin=self.margin)
+        loss = functools.partial(pair_mining, margin=self.margin, gather=examples.gather)
         branches = [
-            loss(visible[:, [0, k]], visible_labels, infrared[:, [0, k]], infrared_labels)
+            loss(features[:n, [0, k]], examples.labels[:n], features[n:, [0, k]], examples.labels[n:])
             for k in range(1, features.shape[1])
         ]
         return jnp.sum(jnp.stack(branches))

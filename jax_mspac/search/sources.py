@@ -63,8 +63,8 @@ def find(
     told = _told(pathlib.Path(table).expanduser(), set(paths), roots) if table is not None else {}
     sources = []
     for path in paths:
-        row, when = told.get(path, ({}, None))
-        row = dict(row)
+        values, when = told.get(path, ({}, None))
+        row = dict(values)
         own = row.pop(MODALITY, "") or modality
         if own is None:
             raise UserError(
@@ -97,11 +97,9 @@ def _files(root: pathlib.Path) -> Iterator[str]:
         raise UserError(f"{root}: there is no such file or folder; correct the name")
 
 
-def _told(
-    table: pathlib.Path, paths: set[str], roots: Sequence[pathlib.Path]
-) -> dict[str, tuple[dict[str, str], float | None]]:
-    """What a table tells of some images: path -> (column -> value, the time)."""
-    told: dict[str, tuple[dict[str, str], float | None]] = {}
+def _told(table: pathlib.Path, paths: set[str], roots: Sequence[pathlib.Path]) -> dict[str, _Row]:
+    """What a table tells of some images, by their paths."""
+    told: dict[str, _Row] = {}
     folders = [table.parent, *(root for root in roots if root.is_dir()), pathlib.Path.cwd()]
     for number, row in rows(table, required=[PATH]):
         candidates = (os.path.abspath(folder / row[PATH]) for folder in folders)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import indexes, small_runs
+from helpers import indexes
 from PIL import Image
 
 import jax_mspac
@@ -15,16 +15,6 @@ from jax_mspac.search import calibration, curve_picture, texts
 from jax_mspac.search.calibration import Labeled
 
 BOTH = {"visible->infrared", "infrared->visible"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return small_runs.draw(tmp_path_factory.mktemp("calibration"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return jax_mspac.load(indexes.trained(folder, "run"))
 
 
 @pytest.fixture

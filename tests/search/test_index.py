@@ -5,23 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import indexes, small_runs
+from helpers import indexes
 from PIL import Image
 
 import jax_mspac
 from jax_mspac.errors import UserError
 from jax_mspac.metrics.distances import unit
 from jax_mspac.search import store
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return small_runs.draw(tmp_path_factory.mktemp("index"))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return jax_mspac.load(indexes.trained(folder, "run"))
 
 
 @pytest.fixture

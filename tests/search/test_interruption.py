@@ -15,11 +15,6 @@ IMAGES, KILLS = 240, 6
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return jax_mspac.load(indexes.trained(small_runs.draw(tmp_path_factory.mktemp("interruption")), "run"))
-
-
-@pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return indexes.draw_noise(tmp_path_factory.mktemp("images") / "shots", IMAGES)
 
