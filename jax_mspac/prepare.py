@@ -39,12 +39,15 @@ def define_flags() -> None:
     flags.DEFINE_string("export", None, "Write this .npz file of decoded images in place of a TFDS set.")
     flags.DEFINE_integer("height", 288, "Of the images of --export, and of those of the synthetic data, in pixels.")
     flags.DEFINE_integer("width", 144, "Likewise.")
-    fields: dict[str, tuple[Any, list[str]]] = {}
+    fields: dict[str, dict[str, Any]] = {}
     for name, data_set in DATA_SETS.items():
         for field, default in data_set.fields.items():
-            fields.setdefault(field, (default, []))[1].append(name)
-    for field, (default, names) in fields.items():
-        _DEFINE[type(default)](field, None, f"Of {', '.join(names)}: config.data.{field}. Default: {default!r}.")
+            fields.setdefault(field, {})[name] = default
+    for field, defaults in fields.items():
+        # A field of two data sets may be a number in one and text in the other: `_typed` reads such a flag.
+        kinds = {type(default) for default in defaults.values()}
+        owners = ", ".join(f"{name} (default: {default!r})" for name, default in defaults.items())
+        _DEFINE[kinds.pop() if len(kinds) == 1 else str](field, None, f"config.data.{field} of {owners}.")
 
 
 def main(argv: list[str]) -> None:
@@ -60,6 +63,7 @@ def main(argv: list[str]) -> None:
         given = {field: values[field].value for field in others if values[field].value is not None}
         if strange := sorted(given.keys() - own.keys()):
             raise UserError(f"--{strange[0]}: {values.dataset} has no such field; it has {', '.join(own) or 'none'}")
+        given = {field: _typed(values.dataset, field, value, own[field]) for field, value in given.items()}
         export = pathlib.Path(values.export).expanduser() if values.export else None
         places: dict[str | os.PathLike, str]
         places = {export.parent: "--export"} if export else {disk.sets_folder(values.data_dir): "--data_dir"}
@@ -73,6 +77,17 @@ def main(argv: list[str]) -> None:
                 export=export,
                 size=(values.height, values.width),
             )
+
+
+def _typed(dataset: str, field: str, value: Any, default: Any) -> Any:
+    """The value of a flag in the type of the data set's own field."""
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise UserError(
+            f"--{field}={value}: with --dataset {dataset} expected a value like {default!r}, of type "
+            f"{type(default).__name__}"
+        ) from None
 
 
 def prepare(
