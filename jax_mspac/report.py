@@ -1,8 +1,8 @@
 """A page about a training run: python -m jax_mspac.report --workdir DIR [--against DIR] [--checkpoint best].
 
-Writes report/index.html into the run's folder, one file that needs nothing else, and its pictures as PNG files beside
-it: result tables, training curves, ranked galleries, heat maps, a map of test identities, distances, cameras and
-settings. A second run on the same data (--against), such as a baseline, is drawn beside the first.
+Writes report/index.html into the run's folder: one file that needs nothing else, with result tables, training curves,
+ranked galleries, heat maps, a map of test identities, distances, cameras and settings. The pictures are also written as
+PNG files beside it. --against shows a second run on the same data, such as a baseline, beside the first.
 """
 
 import pathlib
@@ -31,11 +31,11 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "checkpoint",
         "latest",
-        "Of which checkpoint: latest, best or a step; of --against the latest where a step is given.",
+        "The checkpoint: latest, best or a step. With a step, the run of --against shows its latest one.",
     )
-    flags.DEFINE_string("source", None, "Folder of the original images, where it has moved since the training.")
+    flags.DEFINE_string("source", None, "Folder of the original images, if it has moved since the training.")
     flags.DEFINE_string("output", None, "Folder of the page. Default: report in the run's folder.")
-    flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, where it has moved since the training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, if it has moved since the training.")
 
 
 def main(argv: list[str]) -> None:
