@@ -17,7 +17,7 @@ COMMANDS = {
     "reproduce": ("reproduce", [], "train the rows of an ablation table of the paper's slides, or of another study"),
     "report": ("report", [], "write a page about one run, or about two side by side"),
     "search": ("search", [], "an index of embedded images: add, query, calibrate"),
-    "convert": ("convert", [], "convert a PyTorch checkpoint to a run, or back"),
+    "convert": ("convert", [], "make a run of a PyTorch checkpoint, and the reverse"),
 }
 
 

@@ -1,8 +1,8 @@
 """A page about a training run: python -m jax_mspac.report --workdir DIR [--against DIR] [--checkpoint best].
 
-Writes report/index.html into the run's folder: one file that needs nothing else, with result tables, training curves,
-ranked galleries, heat maps, a map of test identities, distances, cameras and settings. The pictures are also written as
-PNG files beside it. --against shows a second run on the same data, such as a baseline, beside the first.
+Writes report/index.html into the run's folder, one file that needs nothing else, and its pictures as PNG files beside
+it: result tables, training curves, ranked galleries, heat maps, a map of test identities, distances, cameras and
+settings. A second run on the same data (--against), such as a baseline, is drawn beside the first.
 """
 
 import pathlib

@@ -84,7 +84,7 @@ class Index:
           time: time of the images, for the same images; see `entries.seconds`.
           metadata: a CSV file with a row per image; see `sources.find`.
           batch: images that are embedded and stored at a time.
-          progress: called with the number of images done so far and the number of all images.
+          progress: called with the images done so far and all of them.
 
         Raises:
           UserError: there are no such images, no modality is known, or the model is not that of the index.
@@ -216,7 +216,7 @@ class Index:
         """Removes entries and erases their features; the image files are not touched.
 
         Args:
-          paths: files, or folders with all entries below them; (): any path.
+          paths: files, and folders for all entries below them; (): any path.
           cameras: see `query`.
           since: see `query`.
           until: see `query`.
