@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 with a part of the network of its own for each modality."""
+"""ResNet-10, -18, -34 and -50 with a part of the network of its own for each modality."""
 
 import functools
 from collections.abc import Callable, Mapping
