@@ -73,6 +73,7 @@ def converted(tmp_path_factory):
     tree = draw_sysu_tree(root / "tree")
     forms = {
         "agw": ("agw_best.t", "scores"),
+        "caj": ("caj_best.t", "scores"),
         "hetero_center": ("hc.pth", "wrapped"),
         "hetero_center_triplet": ("hct.safetensors", "flat"),
     }
@@ -125,14 +126,23 @@ def test_image_files_embed_as_in_the_public_code(converted):
 
 
 @pytest.mark.slow
-def test_a_converted_run_is_evaluated_and_reported_and_says_what_is_not_known(converted):
-    folder = converted("hetero_center_triplet")
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [
+        ("agw", "agw_best.t"),
+        ("caj", "caj_best.t"),
+        ("hetero_center", "hc.pth"),
+        ("hetero_center_triplet", "hct.safetensors"),
+    ],
+)
+def test_a_converted_run_is_evaluated_and_reported_and_says_what_is_not_known(converted, system, name):
+    folder = converted(system)
     saved, config = json.loads((folder / "config.json").read_text()), config_for("mspac")
     config.data.source, config.data.data_dir = saved["data"]["source"], saved["data"]["data_dir"]
     outcome = evaluate_checkpoint(config, folder)
-    assert outcome["method"] == "hetero_center_triplet" and outcome["rows"] and outcome["data"]["own"]
+    assert outcome["method"] == system and outcome["rows"] and outcome["data"]["own"]
     (note,) = [note for note in outcome["notes"] if "not known" in note]
-    assert "hct.safetensors" in note
+    assert name in note
     assert (folder / "results.json").exists()
     page = report(folder).read_text()
     assert "not known" in page and "that training has not seen" not in page
