@@ -8,7 +8,7 @@ Takes: not measured yet on the real data set.
 Expect: nothing is claimed yet, as this has not been trained on the real data set.
 
 Published numbers are means over ten models, one per trial. The command trains them one after the other, in folders
-trial_01 to trial_10 of the --workdir, and averages what is finished; interrupted, it goes on where it stopped.
+trial_01 to trial_10 of the --workdir, and averages the finished ones. The same command resumes where it stopped.
 --config.data.trial=3 trains that one alone; with --workdir=runs/regdb/trial_03 the average will count it.
 
 The recipe is that of configs/sysu.py, with as many epochs.

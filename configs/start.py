@@ -1,9 +1,9 @@
-"""Weights for configs/study_pretrained.py to start from: people told apart in visible images alone.
+"""Initial weights for configs/study_pretrained.py: a network trained on visible images alone.
 
     python -m jax_mspac.main --config configs/start.py --workdir runs/start
 
-What ImageNet is to photographs: a plain network that has seen many pictures, none of them infrared, and none of the
-people of the study. The demo's renderer draws other 200 people for it (data.seed).
+It takes the role of ImageNet weights: a plain network, trained on many images, none of them infrared and none of the
+people of the study. The demo's renderer draws 200 other people for it (data.seed).
 
 Takes: 4 minutes on two CPU cores, the drawing of the people included.
 Expect: infrared -> RGB rank-1 about 11 % and mAP about 16 %, below the demo; the table is not what this run is for.

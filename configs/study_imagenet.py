@@ -1,11 +1,10 @@
-"""The study from ImageNet's weights: the whole ResNet-18, 60 drawn people, half as many steps.
+"""The study with ImageNet weights: the full ResNet-18, 60 drawn people, half as many steps.
 
     python -m jax_mspac.reproduce --table mecen --config configs/study_imagenet.py
     python -m jax_mspac.main --config configs/study_imagenet.py
 
-The published systems start from ImageNet's weights, and a center loss has something to do there: 512 features that tell
-a million photographs apart hold much that is not the person's. The narrow networks of the other studies have little
-of it.
+The published systems start from ImageNet weights. A center loss can help there: 512 features that separate a million
+photographs hold much that is not about identity. The narrow networks of the other studies hold little of it.
 
 Needs: weights of a ResNet-18 with torchvision's names, downloaded once; without a network, bring the file:
 --config.model.pretrained=resnet18.safetensors.

@@ -1,11 +1,12 @@
-"""The study size from weights that have seen people before, as the published systems start from ImageNet's.
+"""The study size with weights pretrained on other people, as the published systems start from ImageNet weights.
 
     python -m jax_mspac.main --config configs/start.py --workdir runs/start
     python -m jax_mspac.reproduce --table comparison --config configs/study_pretrained.py
     python -m jax_mspac.main --config configs/study_pretrained.py
 
-Two networks that share little find no common features from random weights in short runs, and losses that compare
-features need some to compare. Fewer people and steps than in configs/study.py: what is learned is the other modality.
+From random weights, two networks that share few layers do not find common features in short runs, and losses that
+compare features have nothing useful to compare. There are fewer people and steps than in configs/study.py, because only
+the other modality is new.
 
 Needs: the workdir runs/start of the first command, or another: --config.model.pretrained=WORKDIR.
 Takes: 45 to 90 seconds a run on two CPU cores, by the system.

@@ -4,8 +4,8 @@
 
 Needs: as configs/sysu.py.
 Takes: not measured yet on the real data set; layer 4 sees three maps of each image.
-Expect: its paper reports 74.7 % rank-1 and 71.8 % mAP (all-search, single-shot), of a checkpoint chosen by the test
-set and the sum of the cosines of six features, images mirrored. This implementation has not been trained on the real
+Expect: its paper reports 74.7 % rank-1 and 71.8 % mAP (all-search, single-shot), with a checkpoint selected on the test
+set, the sum of the cosines of six features, and mirrored images. This implementation has not been trained on the real
 data set yet.
 """
 

@@ -4,8 +4,8 @@
 
 Needs: as configs/sysu.py.
 Takes: not measured yet on the real data set.
-Expect: its paper reports 75.4 % rank-1 and 72.4 % mAP (all-search, single-shot), of a checkpoint chosen by the test
-set and the sum of the cosines before and after the neck, images mirrored. This implementation has not been trained on
+Expect: its paper reports 75.4 % rank-1 and 72.4 % mAP (all-search, single-shot), with a checkpoint selected on the test
+set, the sum of the cosines before and after the neck, and mirrored images. This implementation has not been trained on
 the real data set yet.
 """
 

@@ -1,9 +1,9 @@
-"""SYSU-MM01 by the letter of the slides: their attention and their loss on the likely host of their ablations.
+"""SYSU-MM01 exactly as on the slides: their attention and their loss, on the likely baseline of their ablations.
 
     python -m jax_mspac.main --config configs/sysu_slides.py --config.data.source=/path/to/SYSU-MM01
 
 The slides' row Baseline+gid (27.1 % rank-1, 29.2 % mAP) is far below AGW's recipe (47.5 %, 47.7 %), which
-configs/sysu.py has: so their gains are over another baseline. The likely one is that of the group's code of the time:
+configs/sysu.py has, so their gains are over another baseline. It is likely that of the group's code of the time:
 a ResNet-50 for each modality, a shared linear layer to 512 features with batch normalization, 32 identities x (1 + 1)
 images, SGD with 0.01 and 0.001 for the backbone, a tenth of that from epochs 30 and 60 on, 61 epochs. Its published
 24.5 % and 27.2 % fit. The rows of the ablations:

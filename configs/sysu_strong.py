@@ -1,4 +1,4 @@
-"""SYSU-MM01 with a strong recipe: the method of configs/sysu.py with what pays most in the literature around it.
+"""SYSU-MM01 with a strong recipe: the method of configs/sysu.py with what gains most in the literature.
 
     python -m jax_mspac.main --config configs/sysu_strong.py --config.data.source=/path/to/SYSU-MM01
 

@@ -4,7 +4,7 @@
 
 For comparing methods and settings: val is searched every 2,000 steps (camera 3 searches 4 and 5, the only cameras that
 filmed it, in ten seeded galleries), and the checkpoint with the best val/mAP is kept beside the latest ones. The table
-at the end is of the last step, on the test split, by the modes all and indoor;
+at the end is of the last step, on the test split, in the modes all and indoor;
 
     python -m jax_mspac.main --config configs/sysu_val.py --mode evaluate --config.data.source=/path/to/SYSU-MM01
 

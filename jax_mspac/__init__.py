@@ -1,4 +1,4 @@
-"""RGB-infrared person re-identification in JAX/Flax: MSPAC-MeCen, its rivals and the exact evaluation protocols."""
+"""Visible-infrared person re-identification in JAX/Flax: MSPAC-MeCen, other systems, and the official protocols."""
 
 from typing import Any
 

@@ -10,12 +10,12 @@ from jax_mspac import __version__
 
 # Module, flags that the name stands for, what it does.
 COMMANDS = {
-    "train": ("main", ["--mode=train"], "train a config, or go on with its run"),
+    "train": ("main", ["--mode=train"], "train a config, or resume its run"),
     "evaluate": ("main", ["--mode=evaluate"], "evaluate a checkpoint of a run"),
-    "score": ("main", ["--mode=score"], "score features of any model by the protocols of a data set"),
-    "prepare": ("prepare", [], "check a data set and bring it into the form that training reads"),
-    "reproduce": ("reproduce", [], "train the rows of a table of the paper's slides, or of another study"),
-    "report": ("report", [], "a page about one run, or two beside each other"),
+    "score": ("main", ["--mode=score"], "score features of any model under the protocols of a data set"),
+    "prepare": ("prepare", [], "check a data set and convert it to the format that training reads"),
+    "reproduce": ("reproduce", [], "train the rows of an ablation table of the paper's slides, or of another study"),
+    "report": ("report", [], "write a page about one run, or about two side by side"),
     "search": ("search", [], "an index of embedded images: add, query, calibrate"),
     "convert": ("convert", [], "make a run of a PyTorch checkpoint, and the reverse"),
 }
@@ -24,7 +24,7 @@ COMMANDS = {
 def usage() -> str:
     """The commands, a line each."""
     lines = [f"  {name:10} {meaning}" for name, (_, _, meaning) in COMMANDS.items()]
-    return "\n".join(["usage: jax-mspac COMMAND [FLAGS]", "", *lines, "", "jax-mspac COMMAND --help tells its flags."])
+    return "\n".join(["usage: jax-mspac COMMAND [FLAGS]", "", *lines, "", "jax-mspac COMMAND --help lists its flags."])
 
 
 def main() -> None:

@@ -1,12 +1,12 @@
-"""PyTorch checkpoints of published systems as the folder of a run, and back.
+"""Converts PyTorch checkpoints of published systems into the folder of a run, and back.
 
     python -m jax_mspac.convert --weights FILE --from agw --workdir DIR [--config configs/sysu.py] [--config.x=y]
     python -m jax_mspac.convert --workdir DIR --to torch --weights FILE [--checkpoint best]
 
-The first reads what the public code of a system has saved (.t, .pth, .pt, .safetensors) and writes a folder that
-jax_mspac.load, --mode evaluate, jax_mspac.report and --config.model.pretrained open as any other; the config says on
-which data. The second writes a file that the public code loads. Files of torch need torch: pip install
-'jax_mspac[torch]'.
+The first command reads a checkpoint that the public code of a system has saved (.t, .pth, .pt, .safetensors). It writes
+the folder of a run, which jax_mspac.load, --mode evaluate, jax_mspac.report and --config.model.pretrained open like any
+other; --config says which data it is evaluated on. The second command writes a file that the public code loads. Files
+written by torch need torch: pip install 'jax_mspac[torch]'.
 """
 
 import pathlib
@@ -20,12 +20,14 @@ from jax_mspac.runtime import command
 
 def define_flags() -> None:
     """Called by the command alone: other commands have flags of the same names."""
-    flags.DEFINE_string("weights", None, "The file of torch: read with --from, written with --to.")
+    flags.DEFINE_string("weights", None, "The PyTorch checkpoint: read with --from, written with --to.")
     flags.DEFINE_string("from", None, "The system whose public code wrote the file, such as agw.")
     flags.DEFINE_enum("to", None, ["torch"], "Write the run's latest checkpoint for its system's public code.")
     flags.DEFINE_string("workdir", None, "Folder of the run: written with --from, read with --to.")
-    flags.DEFINE_string("checkpoint", "latest", "Of --to: latest, best or a step.")
-    config_flags.DEFINE_config_file("config", help_string="Of --from: the data. Default: SYSU-MM01, 288x144.")
+    flags.DEFINE_string("checkpoint", "latest", "With --to, the checkpoint to write: latest, best or a step.")
+    config_flags.DEFINE_config_file(
+        "config", help_string="With --from: the config of the data. Default: SYSU-MM01, 288x144."
+    )
 
 
 def get_config() -> ConfigDict:

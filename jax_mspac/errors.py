@@ -1,4 +1,4 @@
-"""The one exception type for mistakes that the user can mend."""
+"""The one exception type for mistakes that the user can fix."""
 
 
 class UserError(Exception):

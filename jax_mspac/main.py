@@ -1,11 +1,11 @@
 """Trains and evaluates: python -m jax_mspac.main --config configs/demo.py [--workdir DIR] [--mode train|evaluate].
 
-Scores features of any origin by the protocols of a data set, see `jax_mspac.evaluation.feature_files`:
+Scores features of any program under the protocols of a data set, see docs/score.md:
 python -m jax_mspac.main --config configs/sysu.py --mode score --features FILE.npz [--workdir DIR].
 
 Every field of the config can be set on the command line, for example --config.train.steps=100. The same command again
-resumes where it stopped. SIGTERM or SIGINT (Ctrl-C) saves the state and ends with status 75: see docs/reliability.md.
-On several hosts it runs on each, with --distributed: see launch/.
+resumes where it stopped. SIGTERM or SIGINT (Ctrl-C) saves the state and exits with status 75: see docs/reliability.md.
+On several hosts, run the same command on each of them with --distributed: see docs/hosts.md.
 """
 
 import pathlib
@@ -19,21 +19,25 @@ from jax_mspac import config as config_lib
 from jax_mspac.errors import UserError
 from jax_mspac.runtime import command, disk
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="The experiment: a file in configs/, or your own.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="The config: a name or a file in configs/, or a file of your own."
+)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run. Default: runs/<name of the config file>, or runs/score-<name of the features>."
 )
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate", "score"], "What to do.")
-FEATURES = flags.DEFINE_string("features", None, "Of --mode score: the .npz file to score, see jax_mspac/score.py.")
+FEATURES = flags.DEFINE_string("features", None, "With --mode score: the .npz file to score, see docs/score.md.")
 
 DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other processes that Slurm, Cloud TPU, GKE, Open MPI or Kubernetes started."
 )
 COORDINATOR = flags.DEFINE_string(
-    "coordinator_address", None, "HOST:PORT of process 0, where --distributed knows nothing of how they were started."
+    "coordinator_address",
+    None,
+    "HOST:PORT of process 0, if --distributed cannot detect how the processes were started.",
 )
-NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator_address: how many there are.")
-PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator_address: which of them this is, from 0.")
+NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator_address: the number of processes.")
+PROCESS_ID = flags.DEFINE_integer("process_id", None, "With --coordinator_address: the number of this process, from 0.")
 
 
 def main(argv: list[str]) -> None:

@@ -1,11 +1,11 @@
 """Checks a data set and prepares it: python -m jax_mspac.prepare --dataset sysu_mm01 --source DIR [--data_dir DIR].
 
-Training does the same on its first run. Done beforehand, it tells whether the copy is complete. It may be interrupted
-and started again at any time. Fields that a data set adds to the config are flags here: --rgb=color of --dataset folder
-is --config.data.rgb=color of the training.
+Training does the same on its first run. Run this command first to see whether your copy is complete. It may be
+interrupted and started again at any time. The fields that a data set adds to config.data are flags here: for --dataset
+folder, --rgb=color is what --config.data.rgb=color is in training.
 
-With --export FILE.npz [--height H --width W] it writes one file of decoded images instead, which trains and evaluates
-with --config.data.memory=FILE.npz where TensorFlow is not installed. It needs none itself.
+With --export FILE.npz [--height H --width W] it writes one file of decoded images instead, without
+TensorFlow. --config.data.memory=FILE.npz then trains and evaluates where TensorFlow is not installed.
 """
 
 import os
@@ -34,17 +34,20 @@ def define_flags() -> None:
     flags.DEFINE_string("source", None, "The folder with the original images.")
     flags.DEFINE_string("data_dir", "", "Where prepared sets are kept. Default: TFDS's own, ~/tensorflow_datasets.")
     flags.DEFINE_bool(
-        "skip_bad_images", False, "Leave out images that cannot be read and count them, where the set would be refused."
+        "skip_bad_images", False, "Leave out images that cannot be read and count them, instead of refusing the set."
     )
     flags.DEFINE_string("export", None, "Write this .npz file of decoded images in place of a TFDS set.")
-    flags.DEFINE_integer("height", 288, "Of the images of --export, and of those of the synthetic data, in pixels.")
-    flags.DEFINE_integer("width", 144, "Likewise.")
-    fields: dict[str, tuple[Any, list[str]]] = {}
+    flags.DEFINE_integer("height", 288, "Height in pixels of the images of --export and of the synthetic data.")
+    flags.DEFINE_integer("width", 144, "Width in pixels of the same images.")
+    fields: dict[str, dict[str, Any]] = {}
     for name, data_set in DATA_SETS.items():
         for field, default in data_set.fields.items():
-            fields.setdefault(field, (default, []))[1].append(name)
-    for field, (default, names) in fields.items():
-        _DEFINE[type(default)](field, None, f"Of {', '.join(names)}: config.data.{field}. Default: {default!r}.")
+            fields.setdefault(field, {})[name] = default
+    for field, defaults in fields.items():
+        # A field of two data sets may be a number in one and text in the other: `_typed` reads such a flag.
+        kinds = {type(default) for default in defaults.values()}
+        owners = ", ".join(f"{name} (default: {default!r})" for name, default in defaults.items())
+        _DEFINE[kinds.pop() if len(kinds) == 1 else str](field, None, f"config.data.{field} of {owners}.")
 
 
 def main(argv: list[str]) -> None:
@@ -60,6 +63,7 @@ def main(argv: list[str]) -> None:
         given = {field: values[field].value for field in others if values[field].value is not None}
         if strange := sorted(given.keys() - own.keys()):
             raise UserError(f"--{strange[0]}: {values.dataset} has no such field; it has {', '.join(own) or 'none'}")
+        given = {field: _typed(values.dataset, field, value, own[field]) for field, value in given.items()}
         export = pathlib.Path(values.export).expanduser() if values.export else None
         places: dict[str | os.PathLike, str]
         places = {export.parent: "--export"} if export else {disk.sets_folder(values.data_dir): "--data_dir"}
@@ -73,6 +77,17 @@ def main(argv: list[str]) -> None:
                 export=export,
                 size=(values.height, values.width),
             )
+
+
+def _typed(dataset: str, field: str, value: Any, default: Any) -> Any:
+    """The value of a flag in the type of the data set's own field."""
+    try:
+        return type(default)(value)
+    except ValueError:
+        raise UserError(
+            f"--{field}={value}: with --dataset {dataset} expected a value like {default!r}, of type "
+            f"{type(default).__name__}"
+        ) from None
 
 
 def prepare(

@@ -31,11 +31,11 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "checkpoint",
         "latest",
-        "Of which checkpoint: latest, best or a step; of --against the latest where a step is given.",
+        "The checkpoint: latest, best or a step. With a step, the run of --against shows its latest one.",
     )
-    flags.DEFINE_string("source", None, "Folder of the original images, where it has moved since the training.")
+    flags.DEFINE_string("source", None, "Folder of the original images, if it has moved since the training.")
     flags.DEFINE_string("output", None, "Folder of the page. Default: report in the run's folder.")
-    flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, where it has moved since the training.")
+    flags.DEFINE_string("data_dir", None, "Folder of the prepared sets, if it has moved since the training.")
 
 
 def main(argv: list[str]) -> None:

@@ -1,10 +1,10 @@
-"""Trains every row of a table and prints it beside the slides' numbers.
+"""Trains every row of an ablation table and prints it beside the numbers of the method's talk slides.
 
     python -m jax_mspac.reproduce --table attention --config configs/study.py [--seeds 3] [--workdir DIR]
 
-Rows of the same seed differ in nothing but what the table says. The same command again goes on where it stopped: runs
-that are done are not trained again. In the workdir: table.md, table.csv and table.png, written anew after every run,
-and a run's folder for each row and seed. Fields of the config can be set as for `jax_mspac.main`.
+Rows of the same seed differ only in what the table says. The same command again resumes where it stopped: finished runs
+are not trained again. The workdir holds table.md, table.csv and table.png, which are updated after every run, and the
+folder of a run for each row and seed. Fields of the config can be set as for `jax_mspac.main`.
 """
 
 import json
@@ -30,7 +30,7 @@ def define_flags() -> None:
     """Called by the command alone: other commands have flags of the same names."""
     config_flags.DEFINE_config_file("config", help_string="The experiment that the rows change.")
     flags.DEFINE_enum("table", None, list(TABLES), "Which table.")
-    flags.DEFINE_integer("seeds", 3, "Runs per row, with seeds counted from config.seed.", lower_bound=1)
+    flags.DEFINE_integer("seeds", 3, "Runs per row; their seeds count up from config.seed.", lower_bound=1)
     flags.DEFINE_multi_string("row", [], "Train this row alone; may be given several times.")
     flags.DEFINE_bool("list", False, "Print the names of the table's rows, one a line, and do nothing else.")
     flags.DEFINE_string("workdir", None, "Folder of the runs. Default: runs/<table>-<name of the config file>.")

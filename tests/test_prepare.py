@@ -157,6 +157,20 @@ def test_missing_and_wrong_flags(arguments):
     assert "Traceback" not in done.stderr
 
 
+def test_a_field_of_two_data_sets_is_read_in_the_type_of_the_one_at_hand(tmp_path):
+    draw_folder_tree(tmp_path / "set")
+    names = tmp_path / "names.txt"
+    names.write_text("anna\ncarl\n")
+    small = ("--height", "16", "--width", "8", "--export", tmp_path / "set.npz", "--test_identities")
+    done = command("--dataset", "folder", "--source", tmp_path / "set", *small, names)
+    assert done.returncode == 0, done.stderr
+    assert {row[:2]: row[4] for row in table_rows(done.stdout)}["test", "all"] == "2"
+
+    done = command("--dataset", "synthetic", *small, names)
+    assert done.returncode == 1
+    assert f"--test_identities={names}: with --dataset synthetic expected a value like 60, of type int" in done.stderr
+
+
 def test_help_imports_neither_tensorflow_nor_jax():
     program = (
         "import sys; from absl import app; from jax_mspac import prepare; sys.argv = ['prepare', '--help']\n"

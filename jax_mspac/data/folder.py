@@ -311,8 +311,9 @@ def _layout(rgb: str, ir: str) -> str:
     return (
         f"Expected in it: {rgb}/<identity>/<image> and {ir}/<identity>/<image>, or <identity>/<camera>/<image>, or "
         f"<identity>/{rgb}/<image> and <identity>/{ir}/<image>; config.data.pattern reads identities off file names. "
-        "In training, --config.data.rgb and --config.data.ir take other names for these two folders, and "
-        "--config.data.simulate_infrared=True makes the second out of the first. configs/demo.py needs no data at all"
+        "--config.data.rgb and --config.data.ir (of jax_mspac.prepare: --rgb and --ir) take other names for these two "
+        "folders. Without an infrared camera, --config.data.simulate_infrared=True (--simulate_infrared) derives "
+        "infrared images from photographs. configs/demo.py needs no data at all"
     )
 
 

@@ -45,7 +45,7 @@ def results(run: Run, other: Run | None) -> Section:
 def _about_slides(data_set: DataSet, image_set: ImageSet) -> list[Text]:
     """Whether the slides' numbers belong beside a run's."""
     if data_set.published is None:
-        told = "The slides print results on SYSU-MM01 and RegDB only. They say nothing about other data: none is shown."
+        told = "The method's slides have results on SYSU-MM01 and RegDB only: none is shown for this data set."
         return [Text(told)]
     told = f"Rows called slides are copied from the {published.SOURCE}, for {data_set.title}. {data_set.published_note}"
     blocks = [Text(told)]

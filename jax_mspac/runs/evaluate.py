@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,6 +69,7 @@ def report(experiment: Experiment, test: Evaluator, embed: Embed, variables: PyT
     if experiment.evaluation.baselines:
         outcome["baselines"] = _saved_baselines(test, folder) or measure_baselines(test, folder)
     publish(outcome, folder, of=f"step {step} on {name}")
+    print(f"For pictures: python -m jax_mspac.report --workdir {shlex.quote(str(experiment.folder))}", flush=True)
     return outcome
 
 

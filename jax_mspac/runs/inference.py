@@ -25,14 +25,14 @@ AnImage = str | pathlib.Path | Image.Image | np.ndarray
 
 
 class Model:
-    """A trained model that embeds images. Made by `load`.
+    """A trained model that embeds images; `load` returns one.
 
     Attributes:
       config: of the training run.
       workdir: its folder.
       step: of the checkpoint.
       variables: parameters and BatchNorm statistics.
-      provenance: whom it was trained on, see `runs.provenance.record`; None where the run has no such record.
+      provenance: what it was trained on, see `runs.provenance.record`; None if the run has no such record.
     """
 
     def __init__(self, experiment: Experiment, step: int, variables: Any):
@@ -53,20 +53,20 @@ class Model:
         feature: str | None = None,
         batch: int = 64,
     ) -> np.ndarray:
-        """L2-normalized features: the cosine of two images is the product of their features.
+        """L2-normalized features: the dot product of two features is the cosine similarity of their images.
 
         Args:
-          images: one image or several, of any sizes: paths of image files, images of PIL, or uint8 arrays [H, W, 3] or
-            [H, W]; gray ones may be uint16, which are scaled as `data.images.read_rgb` does. Also uint8 [N, H, W, 3].
+          images: one image or several, of any size: paths of image files, PIL images, or uint8 arrays [H, W, 3] or
+            [H, W]. Gray arrays may be uint16; `data.images.read_rgb` scales them. Also uint8 [N, H, W, 3].
           modality: "visible" or "infrared", of all images.
-          feature: "before_neck" or "after_neck"; default: the one that the run's primary reports.
-          batch: images at a time.
+          feature: "before_neck" or "after_neck"; default: that of the run's primary metric.
+          batch: the number of images embedded at a time.
 
         Returns:
           float32 [N, D]; N is 1 for one image.
 
         Raises:
-          UserError: an image cannot be read or has no pixels, or the modality, the feature or the batch is none.
+          UserError: an image cannot be read or has no pixels, or the modality, the feature or the batch is not valid.
         """
         given: Any = images
         one = isinstance(given, str | pathlib.Path | Image.Image) or getattr(given, "ndim", 0) in (2, 3)
@@ -80,17 +80,18 @@ class Model:
     def embed_normalized(
         self, images: np.ndarray, modality: str, *, feature: str | None = None, batch: int = 64
     ) -> np.ndarray:
-        """As `embed`, of pixels that the caller has resized and normalized himself.
+        """Like `embed`, for pixels that the caller has resized and normalized.
 
         Args:
-          images: float32 [N, H, W, 3] of the model's size: RGB in [0, 1], less the mean and over the deviation of
-            ImageNet if they are to be what `embed` makes of images.
+          images: float32 [N, H, W, 3] of the model's size. `embed` takes RGB in [0, 1], subtracts the mean of ImageNet
+            and divides by its standard deviation.
           modality: see `embed`.
           feature: see `embed`.
           batch: see `embed`.
 
         Raises:
-          UserError: they are of another type or size, not finite, or the method takes no such pixels; see also `embed`.
+          UserError: the images have another type or size or are not finite, or the method does not take normalized
+            pixels; see also `embed`.
         """
         height, width = self.config.data.height, self.config.data.width
         images = np.asarray(images)
@@ -132,7 +133,7 @@ class Model:
         return unit(np.concatenate(features))
 
     def trained_on(self, files: Sequence[str | pathlib.Path]) -> np.ndarray:
-        """Whether the model was trained on image files, byte for byte: bool [N].
+        """Whether the model was trained on each of these image files, compared byte for byte: bool [N].
 
         Raises:
           UserError: the run has no record of its training images, or a file cannot be read.

@@ -7,7 +7,7 @@
     remove --index DIR [PATH...] [--camera NAME] [--since TIME] [--until TIME]
     calibrate --index DIR [--false_match_rate 0.001] [--labels CSV] [--curve FILE.png]
 
-Several images of a query are of one person. A second add embeds only what is new. See docs/search.md.
+All images of a query show one person. A second add embeds only new images. See docs/search.md.
 """
 
 import contextlib
@@ -51,9 +51,12 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "images", [], "Of add: a file or a folder; more may follow, or stand without the flag.", flag_values=values
     )
-    flags.DEFINE_enum("modality", None, MODALITIES, "Of the images of add, and of those of query.", flag_values=values)
+    flags.DEFINE_enum("modality", None, MODALITIES, "Modality of the images of add or query.", flag_values=values)
     flags.DEFINE_multi_string(
-        "camera", [], "Of add: of the images. Else: of entries that count; may be repeated.", flag_values=values
+        "camera",
+        [],
+        "With add: the images' camera. Otherwise: only entries of this camera; may be repeated.",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "time", None, "Of add: when, such as 2026-11-28T14:05:00+01:00; UTC without a zone.", flag_values=values
@@ -73,10 +76,16 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_float(
-        "false_match_rate", 0.001, "Of calibrate: pairs of two people that may match.", flag_values=values
+        "false_match_rate",
+        0.001,
+        "With calibrate: share of the pairs of two people that may match.",
+        flag_values=values,
     )
     flags.DEFINE_string(
-        "labels", None, "Of calibrate: a CSV file, path and identity, instead of the run's.", flag_values=values
+        "labels",
+        None,
+        "With calibrate: a CSV file (path, identity) instead of the run's validation identities.",
+        flag_values=values,
     )
     flags.DEFINE_string("curve", None, "Of calibrate: a picture of the error rates to write.", flag_values=values)
     flags.DEFINE_string("source", None, "Of calibrate: the run's images, where they have moved.", flag_values=values)

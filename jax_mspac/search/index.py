@@ -21,13 +21,13 @@ ATime = str | float | None
 
 
 class Index:
-    """Images of people, embedded by one model, in a folder. Made by `open`; a context manager.
+    """An index of images of people, embedded by one model and stored in a folder. `open` creates it; a context manager.
 
         with jax_mspac.Index.open("people") as index:
             index.add("shots/camera1", model="runs/sysu", modality="visible", camera="1")
             hits = index.query("night.png", "infrared", top=20)
 
-    All that a method reports as done is on the disk. Processes may use one index at the same time.
+    What a method reports as done is stored on disk. Several processes may use one index at the same time.
     """
 
     def __init__(self, store: Store):
@@ -40,7 +40,7 @@ class Index:
 
         Args:
           folder: of the index.
-          create: begin an empty one, and make the folder, where there is none.
+          create: create an empty index, and its folder, if there is none.
 
         Raises:
           UserError: there is none and `create` is not set, the folder holds other files, or the index is damaged.
@@ -54,7 +54,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Lets go of the files."""
+        """Closes the files."""
         self._store.close()
 
     def __len__(self) -> int:
@@ -72,17 +72,17 @@ class Index:
         batch: int = 64,
         progress: Callable[[int, int], None] | None = None,
     ) -> Added:
-        """Embeds and stores the images that are new or have changed; of the others the labels that are given.
+        """Embeds and stores the images that are new or have changed; for the others, it stores only the given labels.
 
-        A file that cannot be read is left out and told of in the result.
+        A file that cannot be read is left out and listed in the result.
 
         Args:
           images: an image file or a folder of them, or several.
           model: a loaded model, or the folder of its run; default: the one that the index was begun with.
-          modality: "visible" or "infrared", of all images of which the table tells none.
-          camera: its name, likewise.
-          time: when, likewise; see `entries.seconds`.
-          metadata: a CSV file of columns of images; see `sources.find`.
+          modality: "visible" or "infrared", for the images without one in `metadata`.
+          camera: name of the camera, for the same images.
+          time: time of the images, for the same images; see `entries.seconds`.
+          metadata: a CSV file with a row per image; see `sources.find`.
           batch: images that are embedded and stored at a time.
           progress: called with the images done so far and all of them.
 
@@ -143,14 +143,14 @@ class Index:
           images: see `Model.embed`.
           modality: "visible" or "infrared", of these images.
           model: see `add`.
-          cameras: names; entries of other cameras do not count. (): all do.
-          since: entries of an earlier time, or of none, do not count.
-          until: entries of this time or a later one, or of none, do not count.
-          of: "visible" or "infrared": entries of the other modality do not count.
-          top: how many; fewer where fewer fit.
+          cameras: names of the cameras to search; (): all cameras.
+          since: search only entries of this time or later.
+          until: search only entries before this time.
+          of: "visible" or "infrared": search only entries of this modality.
+          top: the number of hits; fewer if fewer entries remain.
 
         Returns:
-          In descending similarity; empty if no entry fits.
+          The hits in descending similarity; empty if no entry remains.
 
         Raises:
           UserError: an image cannot be read, the index is empty, an argument is impossible, or the model is not that
@@ -165,7 +165,7 @@ class Index:
         return self.nearest(feature, modality, wanted, top=top)
 
     def nearest(self, feature: np.ndarray, modality: str, wanted: Filter | None = None, *, top: int = 20) -> list[Hit]:
-        """As `query`, of a feature, float [1, D] or [D], of any length, by the index's model."""
+        """Like `query`, for a feature of the index's model: float [1, D] or [D], of any norm."""
         with self._store.reading():
             self._identity()
             return ranking.nearest(self._store, np.asarray(feature), modality, wanted or Filter(), top=top)
@@ -178,17 +178,17 @@ class Index:
         model: AModel | None = None,
         locations: dict[str, str] | None = None,
     ) -> dict[str, calibration.Threshold]:
-        """Finds and keeps the similarities from which on hits are matches; see `calibration.thresholds`.
+        """Computes and stores the similarity thresholds at which hits count as matches; see `calibration.thresholds`.
 
         Args:
-          false_match_rate: how many of the pairs of two people may match.
+          false_match_rate: the share of the pairs of two people that may match.
           labels: a CSV file with the columns "path" and "identity" of entries of the index; default: the validation
-            identities of the model's run. Neither may be people that the model was trained on or is tested on.
+            identities of the model's run. People that the model was trained on or is tested on must not be among them.
           model: see `add`.
-          locations: where the run's data has moved: see `calibration.of_validation`.
+          locations: folders of the run's data, if it has moved: see `calibration.of_validation`.
 
         Returns:
-          By the direction of a search, such as "infrared->visible".
+          The thresholds by search direction, such as "infrared->visible".
 
         Raises:
           UserError: there are no such identities, they were trained on, or they are too few for the rate.
@@ -213,7 +213,7 @@ class Index:
         since: ATime = None,
         until: ATime = None,
     ) -> int:
-        """Forgets entries and erases their features; the image files stay.
+        """Removes entries and erases their features; the image files are not touched.
 
         Args:
           paths: files, and folders for all entries below them; (): any path.
@@ -222,10 +222,10 @@ class Index:
           until: see `query`.
 
         Returns:
-          How many there were.
+          The number of entries removed.
 
         Raises:
-          UserError: nothing says which, or no entry has one of the paths.
+          UserError: no path and no filter is given, or no entry has one of the paths.
         """
         named = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         wanted = Filter(cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until))
@@ -239,7 +239,7 @@ class Index:
         return len(positions)
 
     def entries(self, wanted: Filter | None = None) -> list[Entry]:
-        """The entries that fit a filter, by ascending path."""
+        """The entries that pass a filter, sorted by path."""
         with self._store.reading():
             entries = self._store.entries(self._store.positions(wanted or Filter()))
         return sorted(entries, key=lambda entry: entry.path)

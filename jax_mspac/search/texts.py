@@ -54,7 +54,7 @@ def verdict(hits: Sequence[Hit]) -> str:
     if not hits:
         return "no entry fits"
     if all(hit.match is None for hit in hits):
-        return "no threshold is calibrated, so no answer says whether it is the same person: see calibrate"
+        return "no threshold is calibrated yet, so hits are not marked as matches: run calibrate"
     matches = sum(hit.match is True for hit in hits)
     unsure = " (entries without a mark: no threshold for their modality)" if any(h.match is None for h in hits) else ""
     return (f"{matches} of {len(hits)} reach the threshold" if matches else "no match") + unsure

@@ -118,7 +118,9 @@ def test_finished_run_only_evaluates(trained, capsys):
     config, workdir, results = trained
     before = metrics_of(workdir)
     assert train(config, workdir)["rows"] == results["rows"]
-    assert "resuming from the checkpoint of step 6" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "resuming from the checkpoint of step 6" in said
+    assert said.rstrip().endswith(f"python -m jax_mspac.report --workdir {workdir}")
     assert metrics_of(workdir) == before
 
 
