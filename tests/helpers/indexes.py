@@ -42,6 +42,26 @@ def start_adding(index, images, run, told):
     return process
 
 
+def start_adding_footage(index, footage, run, told):
+    """A process that adds footage, keyword arguments of `Index.add_footage`, and appends to `told` as it comes on."""
+    small_runs._ensure_server()
+    process = small_runs.PROCESSES.Process(target=_add_footage, args=(index, footage, run, told))
+    process.start()
+    return process
+
+
+def _add_footage(index, footage, run, told):
+    small_runs.register()
+    with open(told, "ab", buffering=0) as file, jax_mspac.Index.open(index) as opened:
+        opened.add_footage(
+            **footage,
+            model=run,
+            modality="visible",
+            batch=4,
+            progress=lambda done, count: os.write(file.fileno(), f"{done} ".encode()),
+        )
+
+
 def _add(index, images, run, told):
     small_runs.register()
     with open(told, "ab", buffering=0) as file, jax_mspac.Index.open(index) as opened:
