@@ -109,7 +109,7 @@ def run(argv: list[str], values: flags.FlagValues) -> None:
         # NumPy and JAX take seconds to import: --help and a wrong flag answer without them.
         from jax_mspac.search.index import Index
 
-        with Index.open(values.index, create=action == "add") as index:
+        with add_command.opened(values) if action == "add" else Index.open(values.index, create=False) as index:
             _RUN[action](index, named, values)
 
 

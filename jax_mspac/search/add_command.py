@@ -1,7 +1,9 @@
 """`python -m jax_mspac.search add`: its flags, and what it prints."""
 
+import contextlib
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
 _OF_FOOTAGE = {"video", "frames", "boxes", "detector", "detector_layout", "fps", "every", "margin", "min_score"}
 _OF_IMAGES = {"images", "metadata"}
+_OF_PROCESSES = {"distributed", "coordinator_address", "num_processes", "process_id"}
 # What this file adds to the flags of the action.
-FLAGS = _OF_FOOTAGE
+FLAGS = _OF_FOOTAGE | _OF_PROCESSES
 _SHOWN = 10
 
 
@@ -40,6 +43,40 @@ def define_flags(values: flags.FlagValues) -> None:
         "margin", 0.0, "Of add: around boxes, a share of their width and height on each side.", flag_values=values
     )
     flags.DEFINE_float("min_score", None, "Of add: boxes of a lower score do not count.", flag_values=values)
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Of add: share the images with the processes that Slurm and the like started.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "coordinator_address", None, "HOST:PORT of process 0, where --distributed finds nothing.", flag_values=values
+    )
+    flags.DEFINE_integer("num_processes", None, "With --coordinator_address: how many.", flag_values=values)
+    flags.DEFINE_integer("process_id", None, "With --coordinator_address: which, from 0.", flag_values=values)
+
+
+def is_shared(values: flags.FlagValues) -> bool:
+    """Whether several processes add together."""
+    return any(values[flag].present and values[flag].value for flag in _OF_PROCESSES - {"process_id"})
+
+
+@contextlib.contextmanager
+def opened(values: flags.FlagValues) -> Iterator["Index"]:
+    """The index to add to, begun where there is none, on all processes that add together."""
+    # NumPy and JAX take seconds to import: --help and a wrong flag answer without them.
+    from jax_mspac.runtime import distributed
+    from jax_mspac.search.index import Index
+
+    processes = {name: values[name].value for name in _OF_PROCESSES - {"distributed"}}
+    with distributed.joined(detect=values.distributed, **processes):
+        if is_shared(values):
+            # One after the other: the first one begins it.
+            index = distributed.in_turn(lambda: Index.open(values.index))
+        else:
+            index = Index.open(values.index)
+        with index:
+            yield index
 
 
 def run(index: "Index", named: list[str], values: flags.FlagValues) -> None:
@@ -48,13 +85,13 @@ def run(index: "Index", named: list[str], values: flags.FlagValues) -> None:
     Raises:
       UserError: they contradict each other, or something could not be read.
     """
-    from jax_mspac.runtime import accelerators, memory
+    from jax_mspac.runtime import accelerators, distributed, memory
     from jax_mspac.search import texts
 
     _check(named, values)
     # Before anything asks JAX for its devices.
     memory.keep()
-    if told := accelerators.unused():
+    if (told := accelerators.unused()) and distributed.is_main():
         print(told, file=sys.stderr, flush=True)
     before = len(index)
     footage = values.video or values.frames
@@ -92,6 +129,7 @@ def model(index: "Index", values: flags.FlagValues) -> "Model":
 
 
 def _images(index: "Index", named: list[str], values: flags.FlagValues) -> "Added":
+    from jax_mspac.runtime import distributed
     from jax_mspac.search import texts
 
     return index.add(
@@ -102,7 +140,8 @@ def _images(index: "Index", named: list[str], values: flags.FlagValues) -> "Adde
         time=values.time,
         metadata=values.metadata and pathlib.Path(values.metadata).expanduser(),
         batch=values.batch,
-        progress=texts.Progress(),
+        shared=is_shared(values),
+        progress=texts.Progress() if distributed.is_main() else None,
     )
 
 
@@ -135,6 +174,8 @@ def _check(named: list[str], values: flags.FlagValues) -> None:
     footage = [flag for flag in ("video", "frames") if values[flag].value is not None]
     if len(values.camera) > 1:
         raise UserError(f"--camera is given {len(values.camera)} times; all images of one add are of one camera")
+    if footage and is_shared(values):
+        raise UserError(f"--{footage[0]} is read by one process; leave --distributed and its like out")
     if not footage:
         if strange := sorted(flag for flag in _OF_FOOTAGE if values[flag].present):
             raise UserError(f"--{strange[0]} is of footage: name it by --video or --frames")

@@ -172,7 +172,7 @@ class Adder:
                     self._add(frame, person, box)
                     done += 1
                 self._store(whole=True)
-                if progress:
+                if progress and done - len(self._pending) < total:
                     progress(done - len(self._pending), total)
                 if frame.problem:
                     self.problems[self._source.file(frame.number)] = frame.problem
@@ -212,8 +212,10 @@ class Adder:
                 self._put([], np.empty((0, 0), np.float32), end)
                 noted = end
             if progress and self._source.count:
-                progress(min(end, self._source.count), self._source.count)
+                progress(min(end, self._source.count - 1), self._source.count)
         self._store(whole=False)
+        if progress and self._source.count:
+            progress(self._source.count, self._source.count)
         # A frame that could not be read may be read another time.
         if not self.problems:
             self._put([], np.empty((0, 0), np.float32), end)

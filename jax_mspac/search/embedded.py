@@ -3,7 +3,7 @@
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -18,27 +18,23 @@ AModel = Model | str | os.PathLike[str]
 
 
 class Embedded:
-    """A store, and the model of its features as soon as one is needed. A context manager.
+    """A store, and the model of its features as soon as one is needed.
 
     Args:
       store: of the index.
+      loaded: the model, if it is at hand.
     """
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, loaded: tuple[Model, model_identity.Identity] | None = None):
         self._store = store
-        self._loaded: tuple[Model, model_identity.Identity] | None = None
+        self._loaded = loaded
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def folder(self) -> pathlib.Path:
+        """Of the index."""
+        return self._store.folder
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Lets go of the files."""
-        self._store.close()
-
-    def _put(
+    def put(
         self,
         entries: Sequence[Entry],
         features: np.ndarray,
@@ -54,7 +50,7 @@ class Embedded:
           facts: name -> JSON value.
           identity: of the model that they are of; default: the one that is loaded.
         """
-        identity = identity or self._model(None)[1]
+        identity = identity or self.model_of(None)[1]
         with self._store.writing():
             if entries and self._store.is_empty():
                 self._store.set_fact("model", identity)
@@ -67,20 +63,20 @@ class Embedded:
             for name, value in (facts or {}).items():
                 self._store.set_fact(name, value)
 
-    def _known(self, paths: Sequence[str]) -> dict[str, Entry]:
+    def known(self, paths: Sequence[str]) -> dict[str, Entry]:
         """The entries that are there, by path."""
         return {path: entry for path, (_, entry) in self._store.at(paths).items()}
 
-    def _relabel(self, entries: Sequence[Entry]) -> None:
+    def relabel(self, entries: Sequence[Entry]) -> None:
         """Gives entries that are there another camera, time or metadata."""
         with self._store.writing():
             self._store.relabel(entries)
 
-    def _model(self, model: AModel | None) -> tuple[Model, model_identity.Identity]:
+    def model_of(self, model: AModel | None) -> tuple[Model, model_identity.Identity]:
         """The model that is asked for, which must be that of the index, and its identity."""
         loaded = self._loaded
         if model is None and loaded is None:
-            kept = self._identity()
+            kept = self.identity()
             try:
                 model = inference.load(kept["workdir"], str(kept["step"]))
             except UserError as error:
@@ -89,10 +85,10 @@ class Embedded:
             network = model if isinstance(model, Model) else inference.load(pathlib.Path(model or ""))
             loaded = self._loaded = network, model_identity.of(network)
         if not self._store.is_empty():
-            model_identity.check_same(self._identity(), loaded[1], dimensions=self._store.fact("dimensions"))
+            model_identity.check_same(self.identity(), loaded[1], dimensions=self._store.fact("dimensions"))
         return loaded
 
-    def _identity(self) -> model_identity.Identity:
+    def identity(self) -> model_identity.Identity:
         """The model that the entries were embedded by."""
         if self._store.is_empty():
             raise UserError(f"{self._store.folder}: the index holds no images yet; add some, with a model")

@@ -9,7 +9,7 @@ import numpy as np
 
 from jax_mspac.errors import UserError
 from jax_mspac.runs.inference import AnImage
-from jax_mspac.search import adding, adding_footage, calibration, cutting, footage, ranking, sources
+from jax_mspac.search import adding, adding_footage, calibration, cutting, footage, ranking, sharing, sources
 from jax_mspac.search.adding import Added
 from jax_mspac.search.boxes import Box
 from jax_mspac.search.detection import Detector
@@ -20,7 +20,7 @@ from jax_mspac.search.store import Store
 ATime = str | float | None
 
 
-class Index(Embedded):
+class Index:
     """Images of people, embedded by one model, in a folder. Made by `open`; a context manager.
 
         with jax_mspac.Index.open("people") as index:
@@ -29,6 +29,9 @@ class Index(Embedded):
 
     All that a method reports as done is on the disk. Processes may use one index at the same time.
     """
+
+    def __init__(self, store: Store):
+        self._store, self._embedded = store, Embedded(store)
 
     @classmethod
     def open(cls, folder: str | os.PathLike, *, create: bool = True) -> "Index":
@@ -43,6 +46,16 @@ class Index(Embedded):
         """
         return cls(Store(folder, create=create))
 
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._store.close()
+
     def __len__(self) -> int:
         return self._store.count()
 
@@ -56,6 +69,7 @@ class Index(Embedded):
         time: ATime = None,
         metadata: str | os.PathLike | None = None,
         batch: int = 64,
+        shared: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Added:
         """Embeds and stores the images that are new or have changed; of the others the labels that are given.
@@ -70,6 +84,7 @@ class Index(Embedded):
           time: when, likewise; see `entries.seconds`.
           metadata: a CSV file of columns of images; see `sources.find`.
           batch: images that are embedded and stored at a time.
+          shared: each process of JAX's distributed runtime embeds a share; see `search.sharing`.
           progress: called with the images done so far and all of them.
 
         Raises:
@@ -79,14 +94,17 @@ class Index(Embedded):
             raise UserError(f"batch is {batch}; expected 1 or more images at a time")
         camera = None if camera is None else str(camera)
         found = sources.find(images, modality=modality, camera=camera, time=seconds(time), table=metadata)
-        network, _ = self._model(model)
+        network, _ = self._embedded.model_of(model)
+        if shared:
+            return sharing.add(self._embedded, found, batch=batch, progress=progress)
+        sharing.check_none(self._store.folder)
         return adding.add_all(
             found,
             network,
             batch=batch,
-            known=self._known,
-            put=self._put,
-            relabel=self._relabel,
+            known=self._embedded.known,
+            put=self._embedded.put,
+            relabel=self._embedded.relabel,
             progress=progress,
         )
 
@@ -135,10 +153,11 @@ class Index(Embedded):
             index.
         """
         check_modality(modality)
+        sharing.check_none(self._store.folder)
         options = adding_footage.Options(every=every, margin=margin, batch=batch)
         source = footage.opened(video, frames, fps=fps)
         people = adding_footage.people(source, boxes, detector, min_score=min_score)
-        network, _ = self._model(model)
+        network, _ = self._embedded.model_of(model)
         labels = cutting.Labels(modality=modality, camera=None if camera is None else str(camera), start=seconds(time))
         return adding_footage.add_all(
             source,
@@ -146,9 +165,9 @@ class Index(Embedded):
             network,
             labels,
             store=self._store,
-            put=self._put,
-            relabel=self._relabel,
-            known=self._known,
+            put=self._embedded.put,
+            relabel=self._embedded.relabel,
+            known=self._embedded.known,
             options=options,
             progress=progress,
         )
@@ -188,14 +207,14 @@ class Index(Embedded):
             cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until), modality=of
         )  # before the model is loaded, which takes longer
         check_modality(modality)
-        network, _ = self._model(model)
+        network, _ = self._embedded.model_of(model)
         feature = network.embed(images, modality).mean(axis=0, keepdims=True)
         return self.nearest(feature, modality, wanted, top=top)
 
     def nearest(self, feature: np.ndarray, modality: str, wanted: Filter | None = None, *, top: int = 20) -> list[Hit]:
         """As `query`, of a feature, float [1, D] or [D], of any length, by the index's model."""
         with self._store.reading():
-            self._identity()
+            self._embedded.identity()
             return ranking.nearest(self._store, np.asarray(feature), modality, wanted or Filter(), top=top)
 
     def calibrate(
@@ -221,7 +240,7 @@ class Index(Embedded):
         Raises:
           UserError: there are no such identities, they were trained on, or they are too few for the rate.
         """
-        network, _ = self._model(model)
+        network, _ = self._embedded.model_of(model)
         if labels is None:
             labeled = calibration.of_validation(network, locations)
         else:
@@ -229,7 +248,7 @@ class Index(Embedded):
                 labeled = calibration.of_entries(self._store, labels, network)
         found = calibration.thresholds(labeled, false_match_rate)
         with self._store.writing():
-            self._identity()
+            self._embedded.identity()
             self._store.set_fact("thresholds", calibration.as_facts(found))
         return found
 
@@ -259,6 +278,7 @@ class Index(Embedded):
         wanted = Filter(cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until))
         if not named and wanted == Filter():
             raise UserError("remove which entries? Name files, folders, cameras or times")
+        sharing.check_none(self._store.folder)
         self._store.erase()  # what an interrupted removal left
         positions = self._store.positions(wanted)
         if named:

@@ -3,12 +3,14 @@
 import os
 
 import numpy as np
+from absl import flags
 from PIL import Image
 
 import jax_mspac
 from helpers import small_runs
 from jax_mspac import methods
 from jax_mspac.methods.base import System
+from jax_mspac.search import __main__ as door
 from jax_mspac.training import loop
 
 
@@ -48,6 +50,24 @@ def start_adding_footage(index, footage, run, told):
     process = small_runs.PROCESSES.Process(target=_add_footage, args=(index, footage, run, told))
     process.start()
     return process
+
+
+def start_sharing(arguments, output, *, address, number, count=2):
+    """Process `number` of those that add together by the command; what it says goes to the file `output`."""
+    small_runs._ensure_server()
+    process = small_runs.PROCESSES.Process(target=_share, args=(arguments, output, address, number, count))
+    process.start()
+    return process
+
+
+def _share(arguments, output, address, number, count):
+    for stream in (1, 2):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    small_runs.register()
+    values = flags.FlagValues()
+    door.define_flags(values)
+    joining = (f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={number}")
+    door.run(values(["search", "add", *map(str, arguments), *joining]), values)
 
 
 def _add_footage(index, footage, run, told):
