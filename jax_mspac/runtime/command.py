@@ -27,6 +27,9 @@ _EXTRAS = {
     "sklearn": "train",
     "matplotlib": "report",
     "jinja2": "report",
+    "av": "video",
+    "cv2": "video",
+    "onnxruntime": "video",
     "torch": "torch",
 }
 
