@@ -28,6 +28,8 @@ _EXTRAS = {
     "matplotlib": "report",
     "jinja2": "report",
     "torch": "torch",
+    "starlette": "serve",
+    "uvicorn": "serve",
 }
 
 
