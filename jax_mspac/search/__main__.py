@@ -7,12 +7,15 @@
     info   --index DIR
     remove --index DIR [PATH...] [--camera NAME] [--since TIME] [--until TIME]
     calibrate --index DIR [--false_match_rate 0.001] [--labels CSV] [--curve FILE.png]
+    serve  --index DIR [--port 8000] [--host 127.0.0.1]
+    marks  --index DIR
 
 All images of a query show one person. A second add embeds only new images. See docs/search.md.
 """
 
 import contextlib
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +39,8 @@ ACTIONS = {
     "info": set(),
     "remove": _FILTER,
     "calibrate": {"false_match_rate", "labels", "curve", "source", "data_dir", *_MODEL},
+    "serve": {"host", "port", *_MODEL},
+    "marks": set(),
 }
 
 
@@ -90,6 +95,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string("source", None, "Of calibrate: the run's images, where they have moved.", flag_values=values)
     add_command.define_flags(values)
     flags.DEFINE_string("data_dir", None, "Of calibrate: the prepared sets, likewise.", flag_values=values)
+    flags.DEFINE_string(
+        "host", "127.0.0.1", "Of serve: the address to listen at; other machines need a token.", flag_values=values
+    )
+    flags.DEFINE_integer("port", 8000, "Of serve: 0 for any.", lower_bound=0, upper_bound=65535, flag_values=values)
 
 
 def main(argv: list[str]) -> None:
@@ -111,7 +120,7 @@ def run(argv: list[str], values: flags.FlagValues) -> None:
     every = set().union(*ACTIONS.values())
     if strange := sorted(flag for flag in every - ACTIONS[action] if values[flag].present):
         raise app.UsageError(f"--{strange[0]} is no flag of {action}")
-    if named and action in ("list", "info", "calibrate"):
+    if named and action in ("list", "info", "calibrate", "serve", "marks"):
         raise app.UsageError(f"unexpected arguments {named}")
     command.quiet_libraries()
     with command.command(), disk.explained({values.index: "--index"}):
@@ -202,6 +211,25 @@ def _calibrate(index: "Index", named: list[str], values: flags.FlagValues) -> No
     print(texts.as_json(found) if values.json else texts.thresholds_text(found, entries=len(index)))
 
 
+def _serve(index: "Index", named: list[str], values: flags.FlagValues) -> None:
+    from jax_mspac.search.serving import server
+
+    # Before the model is loaded, which takes longer.
+    with contextlib.closing(server.listener(values.host, values.port)) as listening:
+        server.serve(values.index, add_command.model(index, values), listening, host=values.host)
+
+
+def _marks(index: "Index", named: list[str], values: flags.FlagValues) -> None:
+    from jax_mspac.search import marks, texts
+
+    with marks.Marks(values.index) as kept:
+        rows = kept.rows()
+    if values.json:
+        print(texts.as_json([dict(zip(marks.COLUMNS, row, strict=True)) for row in rows]))
+    else:
+        marks.write_csv(rows, sys.stdout)
+
+
 def _check_picture(flag: str, name: str | None) -> None:
     if name and not name.lower().endswith((".png", ".jpg", ".jpeg")):
         raise UserError(f"--{flag} is {name}; expected a .png or .jpg file")
@@ -223,6 +251,8 @@ _RUN: dict[str, Callable[["Index", list[str], Any], None]] = {
     "info": _info,
     "remove": _remove,
     "calibrate": _calibrate,
+    "serve": _serve,
+    "marks": _marks,
 }
 
 
