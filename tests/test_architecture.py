@@ -23,7 +23,7 @@ ROWS = (
     ("config",),
     ("runs",),
     ("training",),
-    ("reporting", "studies", "search"),
+    ("reporting", "studies", "search", "export"),
     ("main", "prepare", "reproduce", "report", "convert"),
 )
 ROW_OF = {room: number for number, row in enumerate(ROWS) for room in row}
@@ -105,7 +105,7 @@ def test_training_waits_for_no_library_that_it_does_not_use():
 
 
 def test_help_loads_neither_jax_nor_tensorflow():
-    for door in ("main", "prepare", "reproduce", "report", "convert", "config", "search.__main__"):
+    for door in ("main", "prepare", "reproduce", "report", "convert", "config", "search.__main__", "export.__main__"):
         assert not {"jax", "tensorflow"} & imported_by(f"import jax_mspac.{door}"), door
 
 

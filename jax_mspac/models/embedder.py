@@ -78,7 +78,7 @@ class Embedder(nn.Module):
     embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
     neck: str = setting("bnneck", one_of(NECKS), "bnneck: without bias; affine: with one; relu: affine and ReLU")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
-    kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms of some operations on CPUs; native: XLA's")
+    kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms on CPUs; native: XLA's; plain: for converters")
     stripes: int = 0
     global_part: bool = False
     axis_name: str | None = None

@@ -35,7 +35,11 @@ _EXTRAS = {
     "torch": "torch",
     "starlette": "serve",
     "uvicorn": "serve",
+    "onnx": "onnx",
+    "onnx_ir": "onnx",
 }
+# A library whose own requirements contradict ours -> how it is installed without them.
+_BESIDE = {"jax2onnx": "pip install --no-deps 'jax2onnx>=0.17,<0.18'"}
 
 
 def run(main: Callable[[list[str]], None], **options: Any) -> None:
@@ -72,9 +76,10 @@ def command(going_on: str = "the same command goes on where it stopped") -> Iter
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        if library not in _EXTRAS:
+        how = _BESIDE.get(library) or (library in _EXTRAS and installing(_EXTRAS[library]))
+        if not how:
             raise
-        sys.exit(f"error: {library} is not installed, which this needs: {installing(_EXTRAS[library])}")
+        sys.exit(f"error: {library} is not installed, which this needs: {how}")
     except preemption.Interrupted as interrupted:
         print(f"{interrupted}; {going_on}", file=sys.stderr, flush=True)
         sys.exit(preemption.EXIT_STATUS)
