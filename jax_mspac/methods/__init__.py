@@ -16,6 +16,7 @@ from jax_mspac.methods import (
     mspac,
     msr,
     one_stream,
+    pmt,
     rle,
     tone,
     tone_hcml,
@@ -42,6 +43,7 @@ METHODS: dict[str, System] = {
     "caj": caj.SYSTEM,
     "rle": rle.SYSTEM,
     "deen": deen.SYSTEM,
+    "pmt": pmt.SYSTEM,
     "mspac": mspac.SYSTEM,
 }
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_mspac.methods import linear_enhancement, rectangles
+from jax_mspac.methods import distortion, linear_enhancement, rectangles
 from jax_mspac.modalities import LUMA, MODALITIES, VISIBLE
-from jax_mspac.settings import PROBABILITY, Expected, at_least, check, one_of, setting
+from jax_mspac.settings import FRACTION, PROBABILITY, Expected, at_least, check, one_of, setting
 
 # Statistics of the ImageNet training images, on the scale of uint8.
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
@@ -56,6 +56,9 @@ class Augmentation:
     radical_enhancement: float = setting(0.0, PROBABILITY, "RLE's, both modalities: rectangles of other brightness")
     radical_beta: float = setting(0.4, _SHAPE, "the maxima of their channels are from Beta(b, b)")
     radical_darkest: float = setting(0.1, _DARKEST, "rectangles are added until one darkens by this factor")
+    infrared_distortion: float = setting(0.0, PROBABILITY, "PMT's: infrared images jittered or blurred, half of each")
+    infrared_jitter: float = setting(0.3, FRACTION, "how far the factors of brightness and contrast are from 1")
+    infrared_blur: tuple[float, float] = setting((0.1, 3.0), _ASPECTS, "deviation of the Gaussian, pixels")
 
     def __post_init__(self) -> None:
         check(self)
@@ -111,6 +114,14 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     if mixes and not augmentation.exchange_normalized:
         images = _mix_channels(images, draws[:, 8:11], augmentation)
     images = _enhanced(images, keys, augmentation)
+    if modality != VISIBLE and augmentation.infrared_distortion:
+        images = distortion.distorted(
+            images,
+            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 4),
+            probability=augmentation.infrared_distortion,
+            strength=augmentation.infrared_jitter,
+            blur=augmentation.infrared_blur,
+        )
     images = normalize(images)
     if mixes and augmentation.exchange_normalized:
         images = _mix_channels(images, draws[:, 8:11], augmentation)

@@ -1,6 +1,7 @@
 """A network that is trained with weighted losses: every learned system is one, told apart by its settings."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -119,7 +120,7 @@ class Learned:
         player = Player(
             networks=("embedder", "heads"),
             loss=self.loss,
-            optimizer=optimizers.build(self.recipe, self.steps, _group),
+            optimizer=optimizers.build(self.recipe, self.steps, self.group),
             constrain=self.constrain,
         )
         return {"embedder": player}
@@ -182,6 +183,15 @@ class Learned:
         total = self.identity.identity_weight * terms["identity"]
         total += sum(loss.weight * terms[name] for name, loss in self.losses.items())
         return total, terms
+
+    def group(self, path: str) -> str:
+        """The group of the recipe that a parameter belongs to."""
+        if backbone := re.fullmatch(r"embedder/backbone/\w+/(.*)", path):
+            new = BACKBONES[self.embedder.backbone].new_layers
+            return "heads" if re.fullmatch(new, backbone[1]) else "backbone"
+        if path.startswith("embedder/pooling/"):
+            return "exponent"
+        return "centers" if path.startswith("heads/") and not path.startswith("heads/classifier") else "heads"
 
     def constrain(self, params: PyTree) -> PyTree:
         """The parameters after an optimizer's step, where those of GeM or of a loss have to keep to something."""
@@ -296,11 +306,3 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
         unit_parts=config.model.unit_parts,
         **more,
     )
-
-
-def _group(path: str) -> str:
-    if path.startswith("embedder/backbone/"):
-        return "backbone"
-    if path.startswith("embedder/pooling/"):
-        return "exponent"
-    return "centers" if path.startswith("heads/") and not path.startswith("heads/classifier") else "heads"

@@ -14,7 +14,7 @@ PyTree = Any
 
 
 NAMES = ("sgd", "adamw")
-SCHEDULES = ("constant", "step", "cosine")
+SCHEDULES = ("constant", "step", "cosine", "cosine_from_start")
 _RISING = Expected(
     "rising fractions of train.steps between 0 and 1",
     lambda marks: all(0 < early < late <= 1 for early, late in itertools.pairwise((*marks, 1.0))),
@@ -38,8 +38,12 @@ class Recipe:
     weight_decay: float = setting(5e-4, NOT_NEGATIVE)
     decay_norms_and_biases: bool = setting(False, None, "whether one-dimensional parameters decay too")
     clip_norm: float = setting(0.0, NOT_NEGATIVE, "largest global gradient norm; 0: no clipping")
-    schedule: str = setting("cosine", one_of(SCHEDULES), "after the warm-up")
+    schedule: str = setting(
+        "cosine", one_of(SCHEDULES), "after the warm-up; cosine_from_start: of all steps, as timm has it"
+    )
     warmup: float = setting(0.1, FRACTION, "linear, as a fraction of train.steps")
+    warmup_start: float = setting(0.0, FRACTION, "its first rate, relative to the peak; 0: that of a step")
+    final_rate: float = setting(0.0, FRACTION, "what a cosine ends with, relative to the peak")
     milestones: tuple[float, ...] = setting((0.4, 0.7), _RISING, "step: x0.1 at these fractions of train.steps")
 
     def __post_init__(self) -> None:
@@ -57,9 +61,18 @@ def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:
             drops = {max(round(fraction * steps) - warmup_steps, 0): 0.1 for fraction in recipe.milestones}
             main = optax.piecewise_constant_schedule(peak, drops)
         case "cosine":
-            main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1))
+            main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1), alpha=recipe.final_rate)
+        case "cosine_from_start":
+            whole = optax.cosine_decay_schedule(peak, steps, alpha=recipe.final_rate)
+
+            def main(count: jax.Array) -> jax.Array:
+                return whole(count + warmup_steps)
+
     if warmup_steps == 0:
         return main
+    if recipe.warmup_start > 0:
+        ramp = optax.linear_schedule(recipe.warmup_start * peak, peak, warmup_steps)
+        return optax.join_schedules([ramp, main], [warmup_steps])
     # The first step already learns: a rate of zero would waste it.
     ramp = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))
     return optax.join_schedules([ramp, main], [warmup_steps])

@@ -30,6 +30,12 @@ _OF_BACKBONE = (
     "nonlocal_channels",
     "multi_scale",
     "diverse_embeddings",
+    "patch_stride",
+    "tokens",
+    "drop_path",
+    "dropout",
+    "norm_epsilon",
+    "remat",
     "dtype",
     "axis_name",
     "kernels",
@@ -67,6 +73,12 @@ class Embedder(nn.Module):
     nonlocal_channels: int = setting(0, at_least(0), "inner channels of these; 0: half of their channels")
     multi_scale: bool = setting(False, None, "DEEN's attention to the map before each of layers 1 to 3")
     diverse_embeddings: bool = setting(False, None, "DEEN's: two further embeddings of an image, from layer 4 on")
+    patch_stride: int = setting(16, None, "pixels from patch to patch of a ViT; less than 16: they overlap")
+    tokens: str = setting("patches", None, "of a ViT. patches: a map of them; class: the class token alone")
+    drop_path: float = setting(0.0, None, "of a ViT: an image skips a branch of the last block, rising from the first")
+    dropout: float = setting(0.0, None, "of a ViT's layers")
+    norm_epsilon: float = setting(1e-6, None, "of a ViT's normalizations")
+    remat: bool = setting(False, None, "compute a ViT's blocks anew for their gradients: less memory, more time")
     input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
@@ -109,11 +121,16 @@ class Embedder(nn.Module):
             found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
         if self.diverse_embeddings and self.stripes:
             found.append(Problem("diverse_embeddings", True, "False, because the embedding is one of stripes"))
-        stride = BACKBONES[self.backbone].stride(_backbone(self, parent=None))
+        of, module = BACKBONES[self.backbone], _backbone(self, parent=None)
         counts = {"parts": self.parts, "stripes": (self.stripes or 1,)}
-        rows, step = -(-height // stride), stride * math.lcm(*itertools.chain(*counts.values()))
-        work = " or ".join(str(value) for value in (height // step * step, height // step * step + step) if value)
-        fits = f"what divides the {rows} rows that images of height {height} leave; heights that work: {work}"
+        rows, divisor = of.rows_of(module, height), math.lcm(*itertools.chain(*counts.values()))
+        if not rows:
+            return [*found, Problem("backbone", self.backbone, f"one for images of height {height}: they are too low")]
+        work = (rows // divisor * divisor, rows // divisor * divisor + divisor)
+        heights = " or ".join(str(of.height_of(module, number)) for number in work if number)
+        fits = f"what divides the {rows} rows that images of height {height} leave; heights that work: {heights}"
+        if of.pooled(module):
+            fits = "1 or none, because model.tokens is 'class': with 'patches' there is a map to divide"
         wrong = [name for name, numbers in counts.items() if any(rows % number for number in numbers)]
         return found + [Problem(name, getattr(self, name), fits) for name in wrong]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -38,12 +38,15 @@ class TorchNames:
       new: regular expression of the paths of leaves that torch does not have; they stay as they are.
       ignored: regular expression of the names of tensors that have no place in a backbone.
       stem: name of the kernel, in OIHW, that meets the colors.
+      resized: (path of a leaf, tensor of its name, shape that the leaf needs in torch's layout) -> the tensor made to
+        fit, or the tensor itself.
     """
 
     rows: tuple[Row, ...]
     new: str = ""
     ignored: str = ""
     stem: str = ""
+    resized: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] = lambda path, value, shape: value
 
     def of(self, path: str) -> tuple[str, tuple[int, ...]] | None:
         """The name and the `Row.axes` of a leaf; None if it is new.
@@ -121,6 +124,7 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], names: Torch
         value, shape = tensors[key], tuple(leaf.shape[i] for i in np.argsort(axes)) if axes else leaf.shape
         if name == names.stem and shape[1] == 2 and value.shape[1:2] == (3,):
             value = np.repeat(value.sum(axis=1, keepdims=True), 2, axis=1)
+        value = names.resized("/".join(path[3:]), value, shape)
         if value.shape != shape:
             problems.append(f"{name}: shape {value.shape}, the backbone needs {shape}")
         elif not (jnp.issubdtype(value.dtype, jnp.floating) and np.isfinite(value).all()):

@@ -86,14 +86,14 @@ class Original:
         embed = jax.jit(self._method.embed_normalized, static_argnums=2)
         return {modality: jax.device_get(embed(variables, x, modality)) for modality, x in self._images.items()}
 
-    def step(self) -> Step:
-        """What the first step of training computes."""
+    def step(self, *more: Any) -> Step:
+        """What the first step of training computes; `more` is of the view beside images and labels."""
         method, device = self._method, jax.local_devices()[:1]
 
         def observed(networks: Any, images: Any) -> tuple[Any, Any]:
             def loss(params: Any) -> Any:
                 own = {name: {**networks[name], "params": params[name]} for name in params}
-                total, outcome = method.loss(own, (images, np.tile(LABELS, 2)), jax.random.key(0))
+                total, outcome = method.loss(own, (images, np.tile(LABELS, 2), *more), jax.random.key(0))
                 return total, outcome
 
             params = {name: network["params"] for name, network in networks.items()}
