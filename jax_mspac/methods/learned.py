@@ -119,7 +119,7 @@ class Learned:
         player = Player(
             networks=("embedder", "heads"),
             loss=self.loss,
-            optimizer=optimizers.build(self.recipe, self.steps, _group),
+            optimizer=optimizers.build(self.recipe, self.steps, group),
             constrain=self.constrain,
         )
         return {"embedder": player}
@@ -211,6 +211,7 @@ class Learned:
 
     def settle(self, variables: PyTree, batch: Batch) -> PyTree:
         images, _ = self.view(batch, jnp.int32(0))
+        images = {modality: self.seen(variables, of, modality) for modality, of in images.items()}
         _, updated = self.embedder.apply(variables["embedder"], images, train=True, mutable=["batch_stats"])
         return {**variables, "embedder": {**variables["embedder"], **updated}}
 
@@ -219,10 +220,15 @@ class Learned:
 
     def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         """As `embed`, of float32 images that are normalized already."""
+        images = self.seen(variables, images, modality)
         features = self.embedder.apply(variables["embedder"], {modality: images}, train=False)
         if self.unit_parts:
             features = jax.tree.map(distances.unit, features)
         return jax.tree.map(flatten_parts, features)
+
+    def seen(self, variables: PyTree, images: jax.Array, modality: str) -> jax.Array:
+        """What the embedder is given of normalized images float32 [N, H, W, 3] of one modality, at test: these."""
+        return images
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
         """What the network attends to in uint8 images [N, H, W, 3] of one modality, for reports.
@@ -233,7 +239,7 @@ class Learned:
         """
         _, captured = self.embedder.apply(
             variables["embedder"],
-            {modality: augmentation.normalize(images)},
+            {modality: self.seen(variables, augmentation.normalize(images), modality)},
             train=False,
             mutable=["intermediates"],
             capture_intermediates=lambda module, _: isinstance(module, CascadedPartAttention),
@@ -298,7 +304,8 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
     )
 
 
-def _group(path: str) -> str:
+def group(path: str) -> str:
+    """The group of a parameter, for `optimizers.build`."""
     if path.startswith("embedder/backbone/"):
         return "backbone"
     if path.startswith("embedder/pooling/"):

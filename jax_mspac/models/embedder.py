@@ -33,6 +33,7 @@ _OF_BACKBONE = (
     "dtype",
     "axis_name",
     "kernels",
+    "remat",
 )
 
 
@@ -79,6 +80,7 @@ class Embedder(nn.Module):
     neck: str = setting("bnneck", one_of(NECKS), "bnneck: without bias; affine: with one; relu: affine and ReLU")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
     kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms of some operations on CPUs; native: XLA's")
+    remat: bool = setting(False, None, "less memory, more time: the backward pass computes each block again")
     stripes: int = 0
     global_part: bool = False
     axis_name: str | None = None

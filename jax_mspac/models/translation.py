@@ -158,7 +158,7 @@ class ResidualBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """[N, H, W, C] to the same shape."""
         y = x
         for number in (1, 2):
@@ -182,12 +182,14 @@ class Generator(nn.Module):
       blocks: number of residual blocks.
       border: see `Convolution`.
       running: see `InstanceNorm`.
+      remat: whether the backward pass computes the inside of each layer and block again (`jax.checkpoint`).
     """
 
     width: int = 64
     blocks: int = 4
     border: str = "zeros"
     running: bool = False
+    remat: bool = False
     dtype: Any = jnp.float32
 
     # Height and width are multiples of it.
@@ -203,21 +205,43 @@ class Generator(nn.Module):
         if images.shape[1] % self.STRIDE or images.shape[2] % self.STRIDE:
             raise ValueError(f"images of {images.shape[1:3]} pixels: expected multiples of {self.STRIDE}")
 
-        def normalized(y: jax.Array, name: str) -> jax.Array:
-            return nn.relu(InstanceNorm(running=self.running, name=name)(y, train=train))
-
-        common = {"border": self.border, "dtype": self.dtype}
-        x = normalized(Convolution(self.width, 7, padding=3, name="first", **common)(images), "first_norm")
+        layer: Any = nn.remat(_Layer, static_argnums=(2,)) if self.remat else _Layer
+        block: Any = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+        common: dict[str, Any] = {"border": self.border, "running": self.running, "dtype": self.dtype}
+        x = layer(self.width, 7, name="first", **common)(images, train)
         for i in (1, 2):
-            down = Convolution(self.width * 2**i, 4, strides=2, padding=1, name=f"down{i}", **common)
-            x = normalized(down(x), f"down{i}_norm")
+            x = layer(self.width * 2**i, 4, strides=2, name=f"down{i}", **common)(x, train)
         for i in range(self.blocks):
-            x = ResidualBlock(running=self.running, name=f"block{i}", **common)(x, train=train)
+            x = block(name=f"block{i}", **common)(x, train)
         for i in (1, 2):
-            up = TransposedConvolution(self.width * 2 ** (2 - i), dtype=self.dtype, name=f"up{i}")
-            x = normalized(up(x), f"up{i}_norm")
-        x = Convolution(3, 7, padding=3, name="last", **common)(x)
+            x = layer(self.width * 2 ** (2 - i), 4, strides=2, up=True, name=f"up{i}", **common)(x, train)
+        x = Convolution(3, 7, padding=3, border=self.border, dtype=self.dtype, name="last")(x)
         return jnp.tanh(x.astype(jnp.float32))
+
+
+class _Layer(nn.Module):
+    """A convolution of a generator, with instance normalization and ReLU."""
+
+    features: int
+    kernel_size: int
+    strides: int = 1
+    up: bool = False
+    border: str = "zeros"
+    running: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.up:
+            layer: nn.Module = TransposedConvolution(
+                self.features, self.kernel_size, self.strides, dtype=self.dtype, name="conv"
+            )
+        else:
+            padding = (self.kernel_size - 1) // 2
+            layer = Convolution(
+                self.features, self.kernel_size, self.strides, padding, self.border, dtype=self.dtype, name="conv"
+            )
+        return nn.relu(InstanceNorm(running=self.running, name="norm")(layer(x), train=train))
 
 
 class PatchLayers(nn.Module):
