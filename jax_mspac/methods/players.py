@@ -96,13 +96,13 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
             optimizers[name] = state.training["optimizers"][name]
             continue
         key_of_player = jax.random.fold_in(key, number)
-        # Compiled as a unit, so that it is traced once both for its own sake and for what it tells.
-        turn = jax.jit(functools.partial(_turn, player))
+        turn: Callable = functools.partial(_turn, player)
         operands = networks, state.training["optimizers"][name], state.step, view, key_of_player
-        plays = player.plays(state.step + 1)
         if player.spans is None:
             result = turn(*operands)
         else:
+            # A function of its own, so that it is traced once, both for what it does and for what it tells.
+            turn, plays = jax.jit(turn), player.plays(state.step + 1)
             result = jax.lax.cond(plays, turn, functools.partial(_pause, turn), *operands)
         networks, optimizers[name], of_player, norms[name] = result
         metrics |= of_player
