@@ -5,6 +5,7 @@ from collections.abc import Collection
 from jax_mspac.errors import UserError
 from jax_mspac.methods import (
     agw,
+    aligngan,
     bdtr,
     caj,
     cmgan,
@@ -37,6 +38,7 @@ METHODS: dict[str, System] = {
     "cmgan": cmgan.SYSTEM,
     "ebdtr": ebdtr.SYSTEM,
     "msr": msr.SYSTEM,
+    "aligngan": aligngan.SYSTEM,
     "hetero_center": hetero_center.SYSTEM,
     "hetero_center_triplet": hetero_center_triplet.SYSTEM,
     "agw": agw.SYSTEM,

@@ -221,6 +221,7 @@ class Learned:
 
     def settle(self, variables: PyTree, batch: Batch) -> PyTree:
         images, _ = self.view(batch, jnp.int32(0))
+        images = {modality: self.seen(variables, of, modality) for modality, of in images.items()}
         _, updated = self.embedder.apply(variables["embedder"], images, train=True, mutable=["batch_stats"])
         return {**variables, "embedder": {**variables["embedder"], **updated}}
 
@@ -229,10 +230,15 @@ class Learned:
 
     def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         """As `embed`, of float32 images that are normalized already."""
+        images = self.seen(variables, images, modality)
         features = self.embedder.apply(variables["embedder"], {modality: images}, train=False)
         if self.unit_parts:
             features = jax.tree.map(distances.unit, features)
         return jax.tree.map(flatten_parts, features)
+
+    def seen(self, variables: PyTree, images: jax.Array, modality: str) -> jax.Array:
+        """What the embedder is given of normalized images float32 [N, H, W, 3] of one modality, at test: these."""
+        return images
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
         """What the network attends to in uint8 images [N, H, W, 3] of one modality, for reports.
@@ -243,7 +249,7 @@ class Learned:
         """
         _, captured = self.embedder.apply(
             variables["embedder"],
-            {modality: augmentation.normalize(images)},
+            {modality: self.seen(variables, augmentation.normalize(images), modality)},
             train=False,
             mutable=["intermediates"],
             capture_intermediates=lambda module, _: isinstance(module, CascadedPartAttention),

@@ -78,7 +78,12 @@ def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:
     return optax.join_schedules([ramp, main], [warmup_steps])
 
 
-def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.GradientTransformation:
+def build(
+    recipe: Recipe,
+    steps: int,
+    group: Callable[[str], str],
+    step_of: Callable[[jax.Array], jax.Array] = lambda count: count,
+) -> optax.GradientTransformation:
     """The gradient transformation for a run of `steps` steps.
 
     Args:
@@ -86,7 +91,9 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
       steps: length of the run.
       group: parameter path like "embedder/backbone/..." -> "backbone", "centers", "exponent", which never decays, or
         another name, whose factor is 1.
+      step_of: from the number of updates before one to the number of steps before it, for the schedule.
     """
+    rate = learning_rate(recipe, steps)
 
     def decays(params: PyTree) -> PyTree:
         def of(path: tuple, p: jax.Array) -> bool:
@@ -114,7 +121,7 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
         optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm > 0 else optax.identity(),
         rule,
         optax.GradientTransformation(lambda params: optax.EmptyState(), scale),
-        optax.scale_by_learning_rate(learning_rate(recipe, steps)),
+        optax.scale_by_learning_rate(lambda count: rate(step_of(count))),
     )
 
 

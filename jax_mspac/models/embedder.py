@@ -35,10 +35,10 @@ _OF_BACKBONE = (
     "drop_path",
     "dropout",
     "norm_epsilon",
-    "remat",
     "dtype",
     "axis_name",
     "kernels",
+    "remat",
 )
 
 
@@ -78,7 +78,6 @@ class Embedder(nn.Module):
     drop_path: float = setting(0.0, None, "of a ViT: an image skips a branch of the last block, rising from the first")
     dropout: float = setting(0.0, None, "of a ViT's layers")
     norm_epsilon: float = setting(1e-6, None, "of a ViT's normalizations")
-    remat: bool = setting(False, None, "compute a ViT's blocks anew for their gradients: less memory, more time")
     input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
@@ -91,6 +90,7 @@ class Embedder(nn.Module):
     neck: str = setting("bnneck", one_of(NECKS), "bnneck: without bias; affine: with one; relu: affine and ReLU")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
     kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms on CPUs; native: XLA's; plain: for converters")
+    remat: bool = setting(False, None, "less memory, more time: the backward pass computes each block again")
     stripes: int = 0
     global_part: bool = False
     axis_name: str | None = None

@@ -79,11 +79,13 @@ class Stages(nn.Module):
     dtype: Any
     axis_name: str | None
     kernels: str
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
+        block = nn.remat(self.block) if self.remat else self.block
         for stage in self.stages:
             if stage == 0:
                 x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
@@ -94,7 +96,7 @@ class Stages(nn.Module):
                 x = DiverseEmbeddings(self.dtype, name="diverse")(x)
             given, strides, depth = x, (1, 2, 2, self.last_stride)[stage - 1], self.depths[stage - 1]
             for i in range(depth):
-                x = self.block(
+                x = block(
                     features=self.width * 2 ** (stage - 1),
                     strides=strides if i == 0 else 1,
                     conv=conv,
@@ -102,8 +104,8 @@ class Stages(nn.Module):
                     name=f"layer{stage}_{i}",
                 )(x)
                 if self.nonlocal_blocks and stage in (2, 3) and i >= depth // 2:
-                    block = NonLocalBlock(norm, self.nonlocal_channels, self.dtype, name=f"nonlocal{stage}_{i}")
-                    x = block(x)
+                    attend = NonLocalBlock(norm, self.nonlocal_channels, self.dtype, name=f"nonlocal{stage}_{i}")
+                    x = attend(x)
             if self.multi_scale and stage < 4:
                 x = MultiScaleAttention(norm, self.dtype, name=f"multi_scale{stage}")(x, given)
         return x
@@ -132,6 +134,8 @@ class ResNet(nn.Module):
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
       kernels: see `kernels.convolution.conv`.
+      remat: whether the backward pass computes the inside of each residual block again (`jax.checkpoint`), which then
+        needs not be kept in memory.
     """
 
     block: type[nn.Module]
@@ -146,6 +150,7 @@ class ResNet(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
+    remat: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -167,6 +172,7 @@ class ResNet(nn.Module):
             dtype=self.dtype,
             axis_name=self.axis_name,
             kernels=self.kernels,
+            remat=self.remat,
         )
         return streams(stages, images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
 

@@ -20,6 +20,7 @@ _SYSTEMS = {
     "cmgan": "cmGAN",
     "ebdtr": "eBDTR",
     "msr": "MSR",
+    "aligngan": "AlignGAN",
     "hetero_center": None,
     "hetero_center_triplet": None,
     "agw": None,

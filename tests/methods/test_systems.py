@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
 
-from configs import sysu, sysu_deen, sysu_pmt, sysu_rle, sysu_slides, sysu_strong
+from configs import sysu, sysu_aligngan, sysu_deen, sysu_pmt, sysu_rle, sysu_slides, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
@@ -25,6 +25,7 @@ LOSSES = {
     "cmgan": {"cross_modality_triplet"},
     "ebdtr": {"center_constrained"},
     "msr": {"hetero_center"},
+    "aligngan": set(),
     "hetero_center": {"hetero_center"},
     "hetero_center_triplet": {"hetero_center_triplet"},
     "agw": {"weighted_regularized"},
@@ -35,7 +36,26 @@ LOSSES = {
     "mspac": {"mecen"},
 }
 # What it tells beside its losses.
-FURTHER = {"cmgan": {"modality", "discriminator_accuracy"}, "msr": {"specific_identity", "view"}}
+FURTHER = {
+    "cmgan": {"modality", "discriminator_accuracy"},
+    "msr": {"specific_identity", "view"},
+    "aligngan": {
+        *("triplet", "fooling_features", "fooling_visible", "fooling_infrared", "cycle", "mapping"),
+        *("pixel_triplet", "pixel_identity"),
+        *("discriminator_visible", "accuracy_visible", "discriminator_joint", "accuracy_joint"),
+    },
+}
+# Of a system in phases the one in which all play; small networks.
+SMALL = {
+    "aligngan": {
+        "aligngan.feature_warmup": 0.0,
+        "aligngan.pixel_warmup": 0.0,
+        "aligngan.blocks": 1,
+        "aligngan.layers": 3,
+        "data.height": 32,
+        "data.width": 16,
+    }
+}
 STEPS = 20  # of a whole schedule
 NO_LOSSES = {"loss", "identity", "learning_rate"}
 
@@ -43,8 +63,9 @@ NO_LOSSES = {"loss", "identity", "learning_rate"}
 def system_config(name, **overrides):
     """Small images, whose map has as many rows as the systems have stripes; a narrow network, narrow features."""
     small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "train.steps": STEPS}
+    small |= SMALL.get(name, {})
     config = tiny_config(**small | overrides)
-    chosen = {"batch.identities", "batch.visible", "batch.infrared", "model.parts", *overrides}
+    chosen = {"batch.identities", "batch.visible", "batch.infrared", "model.parts", *SMALL.get(name, {}), *overrides}
     if methods.METHODS[name].settings.get("model.embedding_dim"):
         config.model.embedding_dim = 8
         chosen.add("model.embedding_dim")
@@ -78,6 +99,7 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         total += sum(weight * first[loss] for loss, weight in weights.items())
         total -= config.cmgan.weight * first.get("modality", 0.0)
         total += first.get("specific_identity", 0.0) + first.get("view", 0.0)
+        total += first.get("triplet", 0.0) + 0.1 * first.get("fooling_features", 0.0)
         np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
     assert_trains(config)
@@ -85,13 +107,16 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config", [sysu, sysu_deen, sysu_pmt, sysu_rle, sysu_slides, sysu_strong], ids=lambda config: config.__name__
+    "config",
+    [sysu, sysu_aligngan, sysu_deen, sysu_pmt, sysu_rle, sysu_slides, sysu_strong],
+    ids=lambda config: config.__name__,
 )
 def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     monkeypatch.setitem(BACKBONES, "vit_b16", vit.backbone(depth=2, heads=8))
     config = config.get_config()
     config.data.height, config.data.width, config.model.width = 96, 32, 4
+    config.aligngan.height = config.aligngan.width = 0
     config.batch.identities = min(config.batch.identities, CLASSES)
     config.train.steps = STEPS
     assert_trains(config)
