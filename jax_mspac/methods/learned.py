@@ -127,9 +127,13 @@ class Learned:
     def init(self, key: jax.Array) -> State:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
-        embedder = self.embedder.init(embedder_key, images, train=False)
-        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), embedder)
-        return initial(self.players, {"embedder": embedder}, self.networks(heads_key, features))
+        variables = self.variables(embedder_key, images)
+        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), variables["embedder"])
+        return initial(self.players, variables, self.networks(heads_key, features))
+
+    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> dict[str, PyTree]:
+        """The networks that embedding needs: network -> variables; `images` are normalized ones of both modalities."""
+        return {"embedder": self.embedder.init(key, images, train=False)}
 
     def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
         """What training needs beside the embedder: network -> variables; `features` are the shapes of `embedded`."""
@@ -142,9 +146,13 @@ class Learned:
 
     def update(self, state: State, batch: Batch) -> Update:
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
-        update = play(self.players, state, self.view(batch, state.step), key)
+        update = play(self.players, state, self.shown(state, batch), key)
         rate = optimizers.learning_rate(self.recipe, self.steps)(state.step)
         return update._replace(metrics={**update.metrics, "learning_rate": rate})
+
+    def shown(self, state: State, batch: Batch) -> Any:
+        """What the players see of a batch: the `view`, if nothing else."""
+        return self.view(batch, state.step)
 
     def loss(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The weighted sum of the losses on a view: see `players.Player`."""
@@ -211,6 +219,7 @@ class Learned:
 
     def settle(self, variables: PyTree, batch: Batch) -> PyTree:
         images, _ = self.view(batch, jnp.int32(0))
+        images = {modality: self.seen(variables, of, modality) for modality, of in images.items()}
         _, updated = self.embedder.apply(variables["embedder"], images, train=True, mutable=["batch_stats"])
         return {**variables, "embedder": {**variables["embedder"], **updated}}
 
@@ -219,10 +228,15 @@ class Learned:
 
     def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         """As `embed`, of float32 images that are normalized already."""
+        images = self.seen(variables, images, modality)
         features = self.embedder.apply(variables["embedder"], {modality: images}, train=False)
         if self.unit_parts:
             features = jax.tree.map(distances.unit, features)
         return jax.tree.map(flatten_parts, features)
+
+    def seen(self, variables: PyTree, images: jax.Array, modality: str) -> jax.Array:
+        """What the embedder is given of normalized images float32 [N, H, W, 3] of one modality, at test: these."""
+        return images
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
         """What the network attends to in uint8 images [N, H, W, 3] of one modality, for reports.
@@ -233,7 +247,7 @@ class Learned:
         """
         _, captured = self.embedder.apply(
             variables["embedder"],
-            {modality: augmentation.normalize(images)},
+            {modality: self.seen(variables, augmentation.normalize(images), modality)},
             train=False,
             mutable=["intermediates"],
             capture_intermediates=lambda module, _: isinstance(module, CascadedPartAttention),
