@@ -38,7 +38,8 @@ def imports_of(path):
     """Every module that a file imports, at its top or within a function."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "jax_mspac":
-            yield from (f"jax_mspac.{alias.name}" for alias in node.names)
+            # The package's own names, such as __version__, are of no room.
+            yield from (f"jax_mspac.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
         elif isinstance(node, ast.ImportFrom):
             yield node.module
         elif isinstance(node, ast.Import):
