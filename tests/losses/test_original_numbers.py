@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers import originals
 
+from jax_mspac.losses.center_cluster import center_cluster
 from jax_mspac.losses.cross_modality_triplet import cross_modality_triplet
 from jax_mspac.losses.hetero_center import hetero_center
 from jax_mspac.losses.hetero_center_triplet import hetero_center_triplet
@@ -40,6 +41,7 @@ LOSSES = {
     "hetero-center 0.1": (64, of_sides(hetero_center, times=8, margin=0.1)),
     # All triplets of the batch at once.
     "cross-modality triplet": (64, of_sides(cross_modality_triplet)),
+    "center cluster": (64, of_all(center_cluster)),
 }
 # Loss and set -> the value, the norm of the gradient, and its first three numbers in row 32.
 NUMBERS = {
@@ -88,6 +90,11 @@ NUMBERS = {
         "random_20": (0.086910962, 0.04593623, [-0.00021707, 0.000348467, -1.73547e-06]),
         "mixed_2": (2.8160276, 0.1890835, [0.000501109, -0.000450418, 0.000453706]),
         "mixed_20": (2.79742, 0.1842752, [0.00199223, -0.000864092, 0.000631203]),
+    },
+    "center cluster": {
+        "random_8": (5.2761265, 0.124994, [-0.00104042, -0.000180262, -0.001516]),
+        "mixed_2": (1.3300848, 0.1762678, [-2.55537e-05, -0.000169835, -0.000820819]),
+        "mixed_20": (13.176115, 0.1249922, [0.00104824, -0.000557216, -0.000932512]),
     },
 }
 # The same of BDTR's ranking loss, in row 64.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
 
-from configs import sysu, sysu_deen, sysu_rle, sysu_slides, sysu_strong
+from configs import sysu, sysu_caj_plus, sysu_deen, sysu_mpanet, sysu_rle, sysu_slides, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
@@ -29,12 +29,18 @@ LOSSES = {
     "hetero_center_triplet": {"hetero_center_triplet"},
     "agw": {"weighted_regularized"},
     "caj": {"weighted_regularized"},
+    "caj_plus": {"weighted_regularized", "view_consistency"},
+    "mpanet": {"center_cluster", "separation"},
     "rle": {"batch_hard"},
     "deen": {"batch_hard", "pair_mining", "alignment"},
     "mspac": {"mecen"},
 }
 # What it tells beside its losses.
-FURTHER = {"cmgan": {"modality", "discriminator_accuracy"}, "msr": {"specific_identity", "view"}}
+FURTHER = {
+    "cmgan": {"modality", "discriminator_accuracy"},
+    "mpanet": {"modality_identity", "mutual"},
+    "msr": {"specific_identity", "view"},
+}
 STEPS = 20  # of a whole schedule
 NO_LOSSES = {"loss", "identity", "learning_rate"}
 
@@ -75,6 +81,8 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         total += sum(weight * first[loss] for loss, weight in weights.items())
         total -= config.cmgan.weight * first.get("modality", 0.0)
         total += first.get("specific_identity", 0.0) + first.get("view", 0.0)
+        total += config.mpanet.identity_weight * first.get("modality_identity", 0.0)
+        total += config.mpanet.weight * first.get("mutual", 0.0)
         np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
     assert_trains(config)
@@ -82,7 +90,9 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "config", [sysu, sysu_deen, sysu_rle, sysu_slides, sysu_strong], ids=lambda config: config.__name__
+    "config",
+    [sysu, sysu_caj_plus, sysu_deen, sysu_mpanet, sysu_rle, sysu_slides, sysu_strong],
+    ids=lambda config: config.__name__,
 )
 def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
