@@ -8,6 +8,7 @@ input. NaN and infinity in the input come out as a non-finite loss, so that a di
 """
 
 from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.center_cluster import CenterCluster
 from jax_mspac.losses.contrastive import Contrastive
 from jax_mspac.losses.cross_modality_triplet import CrossModalityTriplet
 from jax_mspac.losses.discriminative_center import DiscriminativeCenter
@@ -19,7 +20,9 @@ from jax_mspac.losses.intra_modality import IntraModality
 from jax_mspac.losses.mecen import Mecen
 from jax_mspac.losses.modality_shared import ModalityShared
 from jax_mspac.losses.ranking import CenterConstrained, DualConstrained
+from jax_mspac.losses.separation import Separation
 from jax_mspac.losses.triplet import BatchHard, WeightedRegularized
+from jax_mspac.losses.views import ViewConsistency
 
 # Name in `config.loss` -> the loss beside the identity loss.
 LOSSES: dict[str, type[Loss]] = {
@@ -37,6 +40,9 @@ LOSSES: dict[str, type[Loss]] = {
     "intra_modality": IntraModality,
     "modality_shared": ModalityShared,
     "discriminative_center": DiscriminativeCenter,
+    "view_consistency": ViewConsistency,
+    "center_cluster": CenterCluster,
+    "separation": Separation,
 }
 
 __all__ = ["LOSSES", "Examples", "Identity", "Loss"]

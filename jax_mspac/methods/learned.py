@@ -302,10 +302,11 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
     )
     if embedder is not None:
         made.problems += [p._replace(field=f"model.{p.field}") for p in embedder.misfits(config.data.height)]
-        if not embedder.diverse_embeddings:
-            single = "0, because without model.diverse_embeddings an image has one embedding"
-            needing = {name: loss.weight for name, loss in used.items() if loss.needs_embeddings}
-            made.problems += [Problem(f"loss.{name}.weight", weight, single) for name, weight in needing.items()]
+    for name, loss in used.items():
+        section, _, field = loss.needs.partition(".")
+        if field and not config[section][field]:
+            nothing = f"0, because without {loss.needs} there is nothing that it sees"
+            made.problems.append(Problem(f"loss.{name}.weight", loss.weight, nothing))
     made.raise_problems()
     return kind(
         embedder=embedder,

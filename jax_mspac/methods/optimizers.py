@@ -13,7 +13,7 @@ from jax_mspac.settings import FRACTION, NOT_NEGATIVE, POSITIVE, Expected, check
 PyTree = Any
 
 
-NAMES = ("sgd", "adamw")
+NAMES = ("sgd", "adam", "adamw")
 SCHEDULES = ("constant", "step", "cosine", "cosine_from_start")
 _RISING = Expected(
     "rising fractions of train.steps between 0 and 1",
@@ -25,8 +25,8 @@ _RISING = Expected(
 class Recipe:
     """How parameters are updated.
 
-    Fractions are of the number of training steps, so that a shortened run keeps its shape. SGD has Nesterov momentum
-    and adds weight decay to the gradient; AdamW decouples it.
+    Fractions are of the number of training steps, so that a shortened run keeps its shape. SGD has Nesterov momentum.
+    It and Adam add weight decay to the gradient; AdamW decouples it.
     """
 
     name: str = setting("sgd", one_of(NAMES))
@@ -115,6 +115,8 @@ def build(
     match recipe.name:
         case "sgd":
             rule = optax.chain(decay, optax.trace(recipe.momentum, nesterov=True))
+        case "adam":
+            rule = optax.chain(decay, optax.scale_by_adam())
         case "adamw":
             rule = optax.chain(optax.scale_by_adam(), decay)
     return optax.chain(

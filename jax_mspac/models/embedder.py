@@ -16,6 +16,7 @@ from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.input_forms import INPUT_FORMS, completed, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.multi_scale import EMBEDDINGS
+from jax_mspac.models.patterns import PatternMasks
 from jax_mspac.models.pooling import EXPONENT, GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.settings import Problem, SettingsError, at_least, defaults, one_of, problems, setting
 
@@ -30,6 +31,7 @@ _OF_BACKBONE = (
     "nonlocal_channels",
     "multi_scale",
     "diverse_embeddings",
+    "modality_alleviation",
     "patch_stride",
     "tokens",
     "drop_path",
@@ -52,9 +54,10 @@ class Embedder(nn.Module):
 
     The neck is BNNeck (Luo et al., arXiv 1903.07071), whose bias stays zero, or that of systems from before it: batch
     normalization with a bias, and ReLU. The number of parts P is 1, `stripes`, or one more with `global_part`; with
-    `diverse_embeddings` it is that of the embeddings of an image, which share the neck.
+    `diverse_embeddings` it is that of the embeddings of an image, which share the neck. What `pattern_masks` pick is
+    joined with the pooled feature to one part.
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
-    reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
+    reading of the paper. Top-level names: backbone, attention, pooling, patterns, embedding_{i}, neck.
 
     Features per part come from a linear layer for each part, without bias, which the neck would take out again.
     Features are float32 whatever the dtype.
@@ -73,6 +76,8 @@ class Embedder(nn.Module):
     nonlocal_channels: int = setting(0, at_least(0), "inner channels of these; 0: half of their channels")
     multi_scale: bool = setting(False, None, "DEEN's attention to the map before each of layers 1 to 3")
     diverse_embeddings: bool = setting(False, None, "DEEN's: two further embeddings of an image, from layer 4 on")
+    modality_alleviation: int = setting(0, None, "MPANet's, behind this many of layers 4 and 3: 0, 1 or 2")
+    pattern_masks: int = setting(0, at_least(0), "MPANet's: means of so many masked maps join the pooled feature")
     patch_stride: int = setting(16, None, "pixels from patch to patch of a ViT; less than 16: they overlap")
     tokens: str = setting("patches", None, "of a ViT. patches: a map of them; class: the class token alone")
     drop_path: float = setting(0.0, None, "of a ViT: an image skips a branch of the last block, rising from the first")
@@ -123,6 +128,8 @@ class Embedder(nn.Module):
             found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
         if self.diverse_embeddings and self.stripes:
             found.append(Problem("diverse_embeddings", True, "False, because the embedding is one of stripes"))
+        if self.pattern_masks and self.stripes:
+            found.append(Problem("pattern_masks", self.pattern_masks, "0, because the embedding is one of stripes"))
         of, module = BACKBONES[self.backbone], _backbone(self, parent=None)
         counts = {"parts": self.parts, "stripes": (self.stripes or 1,)}
         rows, divisor = of.rows_of(module, height), math.lcm(*itertools.chain(*counts.values()))
@@ -146,7 +153,8 @@ class Embedder(nn.Module):
           train: whether batch normalization uses and updates the statistics of the batch.
 
         Returns:
-          "before_neck" and "after_neck", float32 [N, P, D] each; visible images before infrared ones.
+          "before_neck" and "after_neck", float32 [N, P, D] each; visible images before infrared ones. While training,
+          pattern masks are there as "masks", float32 [N, K, pixels]; with `diverse_embeddings` a row is one of these.
 
         Raises:
           SettingsError: the settings do not fit each other or the images.
@@ -173,6 +181,9 @@ class Embedder(nn.Module):
         features = pool(split_stripes(x, self.stripes or 1))
         if self.stripes and self.global_part:
             features = jnp.concatenate([features, pool(split_stripes(x, 1))], axis=1)
+        if self.pattern_masks:
+            parts, masks = PatternMasks(self.pattern_masks, x.dtype, name="patterns")(x)
+            features = jnp.concatenate([parts, features], axis=1).reshape(len(x), 1, -1)
         num_parts = features.shape[1]
         if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
@@ -191,7 +202,8 @@ class Embedder(nn.Module):
             normalized = nn.relu(normalized)
         if self.diverse_embeddings:
             features, normalized = (x.reshape(-1, EMBEDDINGS, x.shape[-1]) for x in (features, normalized))
-        return {"before_neck": features, "after_neck": normalized}
+        made = {"before_neck": features, "after_neck": normalized}
+        return {**made, "masks": masks} if self.pattern_masks and train else made
 
 
 def _backbone(embedder: Embedder, **more: Any) -> nn.Module:

@@ -65,6 +65,7 @@ class Layout:
       older: (pattern, replacement) of names that some versions of the code have.
       more: the tensors that the code also needs, made of the others.
       parts: what {name} stands for in `rows`, part by part.
+      nest: under which name the code keeps its tensors in a file, beside "epoch"; "" for tensors alone.
     """
 
     streams: Mapping[str, str]
@@ -76,6 +77,7 @@ class Layout:
     older: tuple[str, str] = ("$^", "")
     more: Callable[[Tensors], dict[str, np.ndarray]] = lambda tensors: {}
     parts: tuple[str, ...] = ()
+    nest: str = "net"
 
     def renamed(self, tensors: Tensors) -> dict[str, np.ndarray]:
         """The tensors under the names of `rows`."""

@@ -13,6 +13,7 @@ from jax_mspac.models.backbone import Backbone, streams
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.multi_scale import DiverseEmbeddings, MultiScaleAttention
 from jax_mspac.models.nonlocal_block import NonLocalBlock
+from jax_mspac.models.patterns import ModalityAlleviation
 from jax_mspac.models.pretrained import Row, TorchNames
 from jax_mspac.settings import at_least, check, one_of, setting, within
 
@@ -76,6 +77,7 @@ class Stages(nn.Module):
     nonlocal_channels: int
     multi_scale: bool
     diverse_embeddings: bool
+    modality_alleviation: int
     dtype: Any
     axis_name: str | None
     kernels: str
@@ -108,6 +110,8 @@ class Stages(nn.Module):
                     x = attend(x)
             if self.multi_scale and stage < 4:
                 x = MultiScaleAttention(norm, self.dtype, name=f"multi_scale{stage}")(x, given)
+            if stage >= NUM_STAGES - self.modality_alleviation:
+                x = ModalityAlleviation(name=f"alleviation{stage}")(x)
         return x
 
 
@@ -131,6 +135,7 @@ class ResNet(nn.Module):
       nonlocal_channels: see `NonLocalBlock`.
       multi_scale: whether a `MultiScaleAttention` between the maps before and behind it follows layers 1, 2 and 3.
       diverse_embeddings: whether `DiverseEmbeddings` precede layer 4.
+      modality_alleviation: how many of layers 4 and 3, in this order, are followed by a `ModalityAlleviation`.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
       kernels: see `kernels.convolution.conv`.
@@ -147,6 +152,7 @@ class ResNet(nn.Module):
     nonlocal_channels: int = setting(0, at_least(0))
     multi_scale: bool = False
     diverse_embeddings: bool = False
+    modality_alleviation: int = setting(0, within(0, 2))
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
@@ -169,6 +175,7 @@ class ResNet(nn.Module):
             nonlocal_channels=self.nonlocal_channels,
             multi_scale=self.multi_scale,
             diverse_embeddings=self.diverse_embeddings,
+            modality_alleviation=self.modality_alleviation,
             dtype=self.dtype,
             axis_name=self.axis_name,
             kernels=self.kernels,
@@ -178,7 +185,7 @@ class ResNet(nn.Module):
 
 
 # Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has
-# no non-local blocks and none of DEEN's layers.
+# no non-local blocks and none of DEEN's and MPANet's layers.
 TORCH_NAMES = TorchNames(
     rows=(
         Row(r"(.*)/kernel", r"\1.weight", (2, 3, 1, 0)),
@@ -187,7 +194,7 @@ TORCH_NAMES = TorchNames(
         Row(r"(.*)/mean", r"\1.running_mean"),
         Row(r"(.*)/var", r"\1.running_var"),
     ),
-    new=r"(nonlocal\d_\d+|multi_scale\d|diverse)/.*",
+    new=r"(nonlocal\d_\d+|multi_scale\d|diverse|alleviation\d)/.*",
     ignored=r"fc\..*|(.*\.)?num_batches_tracked",
     stem="conv1.weight",
 )

@@ -68,7 +68,7 @@ def from_torch(weights: pathlib.Path, folder: pathlib.Path, config: ConfigDict) 
 
 
 def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path, *, flag: str = "--weights") -> None:
-    """Writes {"net": state_dict} of a run, as the public code of its system loads it.
+    """Writes the state_dict of a run, as the public code of its system loads it.
 
     Args:
       folder: of the run.
@@ -95,7 +95,7 @@ def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path, *, fla
     networks = {**state.variables, **state.training["networks"]}
     tensors = layouts.tensors_of(networks, layout, _names(config), source=str(folder))
     with disk.explained({output: flag}):
-        weight_files.save_torch(output, {"net": tensors, "epoch": step})
+        weight_files.save_torch(output, {layout.nest: tensors, "epoch": step} if layout.nest else tensors)
     print(f"Written to {output}: {len(tensors)} tensors of step {step}, {classes} training identities", flush=True)
     fields = config_file.flat(config)
     for field, value in methods.named(config.method).settings.items():

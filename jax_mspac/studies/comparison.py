@@ -26,6 +26,8 @@ _SYSTEMS = {
     "hetero_center_triplet": None,
     "agw": None,
     "caj": None,
+    "caj_plus": None,
+    "mpanet": None,
     "rle": None,
     "deen": None,
     "pmt": None,

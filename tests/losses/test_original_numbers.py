@@ -8,6 +8,7 @@ from helpers import originals
 from jax_mspac.losses import LOSSES as LOSSES_OF_A_STEP
 from jax_mspac.losses import Examples
 from jax_mspac.losses.base import alone
+from jax_mspac.losses.center_cluster import center_cluster
 from jax_mspac.losses.cross_modality_triplet import cross_modality_triplet
 from jax_mspac.losses.discriminative_center import discriminative_center
 from jax_mspac.losses.hetero_center import hetero_center
@@ -56,6 +57,7 @@ LOSSES = {
     "intra-modality 0.1": (64, of_examples(LOSSES_OF_A_STEP["intra_modality"](margin=0.1))),
     "modality-shared": (64, of_sides(modality_shared)),
     "discriminative center": (64, of_all(discriminative_center)),
+    "center cluster": (64, of_all(center_cluster)),
 }
 # Loss and set -> the value, the norm of the gradient, and its first three numbers in row 32.
 NUMBERS = {
@@ -119,6 +121,11 @@ NUMBERS = {
         "random_8": (0.085474175, 0.2404708, [-0.00306111, 7.63725e-05, -0.00132678]),
         "random_20": (0.010011078, 0.09554475, [0, 0, 0]),
         "mixed_20": (3.2658563, 0.5999056, [-0.00223576, 0.00213628, -0.000870296]),
+    },
+    "center cluster": {
+        "random_8": (5.2761265, 0.124994, [-0.00104042, -0.000180262, -0.001516]),
+        "mixed_2": (1.3300848, 0.1762678, [-2.55537e-05, -0.000169835, -0.000820819]),
+        "mixed_20": (13.176115, 0.1249922, [0.00104824, -0.000557216, -0.000932512]),
     },
 }
 # The same of BDTR's ranking loss, in row 64.

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
 
-from configs import sysu, sysu_aligngan, sysu_d2rl, sysu_deen, sysu_pmt, sysu_rle, sysu_slides, sysu_strong
+from configs import (
+    sysu,
+    sysu_aligngan,
+    sysu_caj_plus,
+    sysu_d2rl,
+    sysu_deen,
+    sysu_mpanet,
+    sysu_pmt,
+    sysu_rle,
+    sysu_slides,
+    sysu_strong,
+)
 from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
@@ -31,6 +42,8 @@ LOSSES = {
     "hetero_center_triplet": {"hetero_center_triplet"},
     "agw": {"weighted_regularized"},
     "caj": {"weighted_regularized"},
+    "caj_plus": {"weighted_regularized", "view_consistency"},
+    "mpanet": {"center_cluster", "separation"},
     "rle": {"batch_hard"},
     "deen": {"batch_hard", "pair_mining", "alignment"},
     "pmt": {"intra_modality", "batch_hard", "modality_shared", "discriminative_center"},
@@ -43,6 +56,7 @@ FURTHER = {
         *("adversarial", "reconstruction", "kl", "cycle", "cycle_kl", "translation"),
         *("discriminators", "discriminator_accuracy"),
     },
+    "mpanet": {"modality_identity", "mutual"},
     "msr": {"specific_identity", "view"},
     "aligngan": {
         *("triplet", "fooling_features", "fooling_visible", "fooling_infrared", "cycle", "mapping"),
@@ -114,6 +128,8 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         total -= config.cmgan.weight * first.get("modality", 0.0)
         total += first.get("specific_identity", 0.0) + first.get("view", 0.0)
         total += first.get("triplet", 0.0) + 0.1 * first.get("fooling_features", 0.0)
+        total += config.mpanet.identity_weight * first.get("modality_identity", 0.0)
+        total += config.mpanet.weight * first.get("mutual", 0.0)
         np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
     assert_trains(config)
@@ -122,7 +138,18 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
-    [sysu, sysu_aligngan, sysu_d2rl, sysu_deen, sysu_pmt, sysu_rle, sysu_slides, sysu_strong],
+    [
+        sysu,
+        sysu_aligngan,
+        sysu_caj_plus,
+        sysu_d2rl,
+        sysu_deen,
+        sysu_mpanet,
+        sysu_pmt,
+        sysu_rle,
+        sysu_slides,
+        sysu_strong,
+    ],
     ids=lambda config: config.__name__,
 )
 def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
