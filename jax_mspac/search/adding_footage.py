@@ -73,7 +73,7 @@ def people(
     if isinstance(boxes, str | os.PathLike):
         found = boxes_lib.read(boxes, source.names, min_score=min_score)
     else:
-        found = sorted(boxes or (), key=lambda box: box.frame)
+        found = boxes_lib.arranged(boxes or (), source.path)
     if not found:
         raise UserError(f"{source.path}: no boxes are given")
     if source.count is not None and found[-1].frame >= source.count:

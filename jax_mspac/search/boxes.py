@@ -89,13 +89,25 @@ def read(
             f"{path}: {lines} boxes, none of which counts{'' if min_score is None else f' (min_score {min_score:g})'}; "
             "expected lines of MOTChallenge, or a CSV file with a header: frame,x,y,w,h"
         )
-    found.sort(key=lambda box: box.frame)
-    seen = set()
+    return arranged(found, str(path))
+
+
+def arranged(boxes: Sequence[Box], origin: str) -> list[Box]:
+    """Boxes by ascending frame.
+
+    Args:
+      boxes: in any order.
+      origin: where they are from, for the error.
+
+    Raises:
+      UserError: two of a track are in one frame, or two of no track are at one place.
+    """
+    found, seen = sorted(boxes, key=lambda box: box.frame), set()
     for box in found:
-        place = (box.track, box.frame) if box.track is not None else box
+        place = box.frame, box.text() if box.track is None else None, box.track
         if place in seen:
             what = "the same box" if box.track is None else f"track {box.track}"
-            raise UserError(f"{path}: {what} twice in frame {box.frame} (from 0); expected one box per person")
+            raise UserError(f"{origin}: {what} twice in frame {box.frame} (from 0); expected one box per person")
         seen.add(place)
     return found
 

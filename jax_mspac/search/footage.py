@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from jax_mspac.data import listing
-from jax_mspac.data.images import Range, read_rgb
+from jax_mspac.data.images import MAX_PIXELS, Range, read_rgb
 from jax_mspac.errors import UserError
 
 # Codecs show frames in another order than they store them, this many apart at most (H.264 and H.265: 16).
@@ -237,6 +237,10 @@ def _opened(path: str) -> Iterator[tuple[Any, Any]]:
         stream = next(iter(container.streams.video), None)
         if stream is None or stream.codec_context is None:
             raise UserError(f"{path}: holds no video that can be decoded; expected a file such as .mp4, .mkv or .avi")
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if width * height > MAX_PIXELS:
+            most = f"at most {MAX_PIXELS // 10**6} million are read"
+            raise UserError(f"{path}: {width} x {height} pixels; {most}. Scale the video down")
         stream.thread_type = "AUTO"
         yield container, stream
 

@@ -51,6 +51,7 @@ def test_csv_names_its_columns_in_any_order(tmp_path):
         ("frame,x,y,w,h\n0,1,1,0,1\n", "line 2: the box is 0 x 1 pixels"),
         ("frame,x,y,w,h,track\n0,1,1,1,1,a\n0,2,2,1,1,a\n", "track a twice in frame 0"),
         ("frame,x,y,w,h\n0,1,1,1,1\n0,1,1,1,1\n", "the same box twice in frame 0"),
+        ("frame,x,y,w,h,score\n0,1,1,1,1,0.5\n0,1,1,1,1,0.6\n", "the same box twice in frame 0"),
         ("0,1,1,1,5,5\n", "line 1: frame -1 comes before the first"),
         ("1,1,1,1,5\n", "line 1: '1,1,1,1,5'; expected frame,identity,left"),
         ("1.5,1,1,1,5,6\n", "expected frame,identity,left"),

@@ -12,11 +12,12 @@ from jax_mspac.search.adding import Added
 from jax_mspac.search.entries import Filter
 
 pytestmark = pytest.mark.slow
+COUNT = 120
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    return indexes.draw_noise(tmp_path_factory.mktemp("images") / "shots", 30)
+    return indexes.draw_noise(tmp_path_factory.mktemp("images") / "shots", COUNT)
 
 
 def share(tmp_path, images, model, *more, count=2):
@@ -40,6 +41,11 @@ def said(outputs):
     return [output.read_text() for output in outputs if output.exists()]
 
 
+def stored_in(folder):
+    with jax_mspac.Index.open(folder, create=False) as index:
+        return [entry.path for entry in index.entries()]
+
+
 def check(folder, model, images):
     with jax_mspac.Index.open(folder, create=False) as index:
         store = index._store
@@ -57,18 +63,18 @@ def test_two_processes_add_what_one_does_and_labels_too(tmp_path, model, images)
     with jax_mspac.Index.open(folder) as index:
         index.add(images[:5], model=model, modality="visible")
     told = ended(*share(tmp_path, images, model))
-    assert "25 new, 0 replaced, 0 with other labels, 5 as they were; the index had 5 entries and has 30" in told[0]
+    assert "115 new, 0 replaced, 0 with other labels, 5 as they were; the index had 5 entries and has 120" in told[0]
     assert "new" not in told[1]
     check(folder, model, images)
     told = ended(*share(tmp_path, images, model, "--camera", "gate"))
-    assert "0 new, 0 replaced, 30 with other labels, 0 as they were" in told[0]
+    assert "0 new, 0 replaced, 120 with other labels, 0 as they were" in told[0]
     assert {entry.camera for entry in check(folder, model, images)} == {"gate"}
     # What cannot be read ends all alike.
     bad = images[0].parent / "bad.png"
     bad.write_text("no image")
     try:
         for text in ended(*share(tmp_path, images, model), status=1):
-            assert "1 of 31 images cannot be read" in text and "Traceback" not in text
+            assert "1 of 121 images cannot be read" in text and "Traceback" not in text
     finally:
         bad.unlink()
     check(folder, model, images)
@@ -79,15 +85,13 @@ def test_the_end_of_one_process_leaves_its_shard_and_the_same_command_goes_on(tm
     processes, outputs = share(tmp_path, images, model)
     shard = folder / "shard-1"
     deadline = time.monotonic() + 200
-    while not (shard / "features.f32").exists():
+    while not (shard / "features.f32").exists() or not stored_in(shard):
         assert time.monotonic() < deadline and processes[1].is_alive(), said(outputs)
         time.sleep(0.002)
-    time.sleep(0.02)
     small_runs.kill(processes[1])
     # The other one ends by itself: it hears no sign of life.
     assert small_runs.end(processes[0], timeout=150) != 0
-    with jax_mspac.Index.open(shard, create=False) as left:
-        stored = [entry.path for entry in left.entries()]
+    stored = stored_in(shard)
     assert stored
     with jax_mspac.Index.open(folder) as index:
         assert len(index) == 0  # nothing is in it before it is put there
@@ -97,7 +101,7 @@ def test_the_end_of_one_process_leaves_its_shard_and_the_same_command_goes_on(tm
     # Only those are embedded that no shard has.
     (told,) = ended(*share(tmp_path, images, model, count=1))
     new, same = (int(text.split()[-1]) for text in (told.split(" new")[0], told.split(" as they were")[0]))
-    assert new + same == 30 and same >= len(stored)
+    assert new + same == COUNT and same >= len(stored)
     check(folder, model, images)
 
 
