@@ -1,6 +1,7 @@
-"""The commands by name: jax-mspac train|evaluate|score|prepare|reproduce|report|convert|search, or python -m jax_mspac.
+"""The commands by name: jax-mspac train|evaluate|score|prepare|reproduce|report|convert|search|export.
 
-Each is a module that runs by itself as well: `jax-mspac report ...` is `python -m jax_mspac.report ...`.
+Without the script: python -m jax_mspac train. Each is a module that runs by itself as well: `jax-mspac report ...` is
+`python -m jax_mspac.report ...`.
 """
 
 import runpy
@@ -17,6 +18,7 @@ COMMANDS = {
     "reproduce": ("reproduce", [], "train the rows of an ablation table of the paper's slides, or of another study"),
     "report": ("report", [], "write a page about one run, or about two side by side"),
     "search": ("search", [], "an index of embedded images: add, query, calibrate"),
+    "export": ("export", [], "hand on a model: safetensors, the Hugging Face Hub, StableHLO, ONNX, torch"),
     "convert": ("convert", [], "make a run of a PyTorch checkpoint, and the reverse"),
 }
 

@@ -1,8 +1,9 @@
 """A page about a training run: python -m jax_mspac.report --workdir DIR [--against DIR] [--checkpoint best].
 
 Writes report/index.html into the run's folder, one file that needs nothing else, and its pictures as PNG files beside
-it: result tables, training curves, ranked galleries, heat maps, a map of test identities, distances, cameras and
-settings. A second run on the same data (--against), such as a baseline, is drawn beside the first.
+it: result tables, training curves, ranked galleries, heat maps, translations where the method makes such, a map of
+test identities, distances, cameras and settings. A second run on the same data (--against), such as a baseline, is
+drawn beside the first.
 """
 
 import pathlib
@@ -101,19 +102,21 @@ def report(
         told(f"embedding them with {against}")
         second = "latest" if checkpoint.isdecimal() else checkpoint
         other = runs.load(against, checkpoint=second, locations=locations or {}, same_as=run)
-    drawn = []
+    drawn: list[page.Section] = []
     for what, draw in (
         ("the results", lambda: sections.results(run, other)),
         ("training curves", lambda: sections.training(run, other)),
         ("ranked galleries", lambda: sections.galleries(run)),
         ("heat maps", lambda: sections.attention(run, other)),
+        ("translations", lambda: sections.translated(run)),
         ("the map of identities", lambda: sections.map_of_identities(run, other)),
         ("histograms of distances", lambda: sections.distances(run, other)),
         ("cameras", lambda: sections.by_camera(run)),
         ("settings", lambda: sections.settings(run, other)),
     ):
         told(f"drawing {what}")
-        drawn.append(draw())
+        section = draw()
+        drawn += [section] if section else []
     path = page.write(
         page.Page(
             title=f"Run {workdir.resolve().name}",

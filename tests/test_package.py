@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -21,6 +22,7 @@ MODULES = {
     "tensorflow-cpu": "tensorflow",
     "scikit-image": "skimage",
     "scikit-learn": "sklearn",
+    "opencv-contrib-python-headless": "cv2",
 }
 
 
@@ -49,10 +51,11 @@ def run(*arguments, cwd=ROOT):
     )
 
 
-def test_the_first_command_installs_the_parts_of_all_commands():
+def test_the_first_command_installs_what_training_and_reports_need():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     parts = [line.removeprefix("-r ") for line in lines if not line.startswith("#")]
-    assert set(parts) == {"requirements/core.txt", *extras()["all"]} - {"requirements/torch.txt"}
+    optional = {f"requirements/{name}.txt" for name in ("torch", "video", "serve", "onnx")}
+    assert set(parts) == {"requirements/core.txt", *extras()["all"]} - optional
 
 
 def test_a_library_has_the_same_bounds_in_each_file():
@@ -66,7 +69,7 @@ def test_a_library_has_the_same_bounds_in_each_file():
 
 
 def test_every_library_that_is_imported_is_declared_and_has_an_extra():
-    declared = modules_of("core", "train", "classical", "report", "torch")
+    declared = modules_of("core", "train", "classical", "report", "video", "serve", "torch", "onnx", "onnx_converter")
     # Each of these comes with one of the declared ones.
     given = {"jax_mspac", "configs", "absl", "etils", "jaxlib", "markupsafe", "threadpoolctl"}
     given |= set(sys.stdlib_module_names)
@@ -80,16 +83,26 @@ def test_every_library_that_is_imported_is_declared_and_has_an_extra():
                 continue
             for name in {name.partition(".")[0] for name in names} - given:
                 assert name in declared, f"{path}: {name}"
-                assert name in modules_of("core") or name in command._EXTRAS, f"{path}: {name}"
+                known = name in modules_of("core") or name in command._EXTRAS or name in command._BESIDE
+                assert known, f"{path}: {name}"
 
 
-def test_a_missing_library_is_told_with_its_extra():
+def test_a_missing_library_is_told_with_its_extra(monkeypatch, tmp_path):
     for library, extra in command._EXTRAS.items():
         files = extras()[extra]
         assert library in modules_of(*(pathlib.Path(file).stem for file in files))
-    with pytest.raises(SystemExit, match=r"tensorflow is not installed.*pip install 'jax_mspac\[train\]'"):
+    for folder, told in ((REQUIREMENTS, f"-r {REQUIREMENTS / 'train.txt'}"), (tmp_path, "'jax_mspac[train]'")):
+        monkeypatch.setattr(command, "_REQUIREMENTS", folder)
+        with pytest.raises(
+            SystemExit, match=re.escape(f"tensorflow is not installed, which this needs: pip install {told}")
+        ):
+            with command.command():
+                raise ModuleNotFoundError("No module named 'tensorflow.io'", name="tensorflow.io")
+    (converter,) = requirements_of("onnx_converter")
+    with pytest.raises(SystemExit, match=re.escape("jax2onnx is not installed, which this needs: pip install --no")):
         with command.command():
-            raise ModuleNotFoundError("No module named 'tensorflow.io'", name="tensorflow.io")
+            raise ModuleNotFoundError("No module named 'jax2onnx'", name="jax2onnx")
+    assert Requirement(command._BESIDE["jax2onnx"].split("'")[1]) == converter
     with pytest.raises(ModuleNotFoundError):
         with command.command():
             raise ModuleNotFoundError("No module named 'mine'", name="mine")

@@ -159,7 +159,12 @@ def embed_images(
 
 
 def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = False) -> Embed:
-    """The embedding of a method, `compiled`; with `flip` the mean of an image's features and its horizontal flip's.
+    """The `embedding` of a method, `compiled`."""
+    return compiled(embedding(method, flip=flip, normalized=normalized), of=method)
+
+
+def embedding(method: Method, *, flip: bool = False, normalized: bool = False) -> Callable[..., Any]:
+    """The embedding of a method; with `flip` the mean of an image's features and its horizontal flip's.
 
     With `normalized` it is its `embed_normalized`, of float32 images.
     """
@@ -172,7 +177,7 @@ def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = Fal
             features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
         return features
 
-    return compiled(embed, of=method)
+    return embed
 
 
 def compiled(embed: Callable[..., Any], *, of: Method | Fitted) -> Embed:

@@ -18,12 +18,12 @@ def conv(
     Args:
       strides: step in both directions.
       padding: zeros on every side, or ((top, bottom), (left, right)).
-      kernels: "auto", or "native" for XLA's own form on every platform.
+      kernels: "auto", or "native" or "plain" for XLA's own form on every platform.
     """
     if isinstance(padding, int):
         padding = ((padding, padding), (padding, padding))
     native = functools.partial(_native, strides=strides, padding=padding)
-    if kernels == "native":
+    if kernels != "auto":
         return native(x, kernel)
     if kernel.shape[:2] == (1, 1) and padding == ((0, 0), (0, 0)):
         return by_platform(functools.partial(_product, strides=strides), native)(x, kernel)

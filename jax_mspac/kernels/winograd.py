@@ -11,6 +11,7 @@ memory.
 """
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -40,7 +41,9 @@ def pays(x: jax.Array, kernel: jax.Array) -> bool:
     """Whether this form of a convolution with strides of 1 is the faster one; in bfloat16 its sums lose digits."""
     size, channels = kernel.shape[:2], kernel.shape[2:]
     # In few pixels, as of one image in the deep layers, the transform of the kernel costs more than the products save.
-    many = min(channels) >= _MANY_CHANNELS and x.size // x.shape[-1] >= max(channels)
+    # Of a batch whose size is not known, as where a program is exported, one image is what there is at least.
+    images = x.shape[0] if isinstance(x.shape[0], int) else 1
+    many = min(channels) >= _MANY_CHANNELS and images * math.prod(x.shape[1:-1]) >= max(channels)
     return size == (3, 3) and many and kernel.dtype == jnp.float32
 
 

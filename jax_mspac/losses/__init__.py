@@ -8,15 +8,21 @@ input. NaN and infinity in the input come out as a non-finite loss, so that a di
 """
 
 from jax_mspac.losses.base import Examples, Loss
+from jax_mspac.losses.center_cluster import CenterCluster
 from jax_mspac.losses.contrastive import Contrastive
 from jax_mspac.losses.cross_modality_triplet import CrossModalityTriplet
+from jax_mspac.losses.discriminative_center import DiscriminativeCenter
 from jax_mspac.losses.embeddings import Alignment, PairMining
 from jax_mspac.losses.hetero_center import HeteroCenter
 from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
 from jax_mspac.losses.identity import Identity
+from jax_mspac.losses.intra_modality import IntraModality
 from jax_mspac.losses.mecen import Mecen
+from jax_mspac.losses.modality_shared import ModalityShared
 from jax_mspac.losses.ranking import CenterConstrained, DualConstrained
+from jax_mspac.losses.separation import Separation
 from jax_mspac.losses.triplet import BatchHard, WeightedRegularized
+from jax_mspac.losses.views import ViewConsistency
 
 # Name in `config.loss` -> the loss beside the identity loss.
 LOSSES: dict[str, type[Loss]] = {
@@ -31,6 +37,12 @@ LOSSES: dict[str, type[Loss]] = {
     "pair_mining": PairMining,
     "alignment": Alignment,
     "cross_modality_triplet": CrossModalityTriplet,
+    "intra_modality": IntraModality,
+    "modality_shared": ModalityShared,
+    "discriminative_center": DiscriminativeCenter,
+    "view_consistency": ViewConsistency,
+    "center_cluster": CenterCluster,
+    "separation": Separation,
 }
 
 __all__ = ["LOSSES", "Examples", "Identity", "Loss"]

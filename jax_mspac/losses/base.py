@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -93,8 +93,8 @@ class Loss:
     weight: float = setting(0.0, NOT_NEGATIVE, "0: this loss is not used")
     feature: str = setting("before_neck", one_of(FEATURES), "which feature it sees")
 
-    # Whether it is of several embeddings of an image: see `losses.embeddings`.
-    needs_embeddings = False
+    # The field of the config, such as "model.diverse_embeddings", without which there is nothing that it sees.
+    needs: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         check(self)

@@ -81,7 +81,7 @@ def alignment(branches: jax.Array) -> jax.Array:
 class OfEmbeddings(Loss):
     """A loss of a network with `model.diverse_embeddings`: of features [n, 3, D]."""
 
-    needs_embeddings = True
+    needs = "model.diverse_embeddings"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,19 +9,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_mspac.methods import linear_enhancement, rectangles
+from jax_mspac.methods import distortion, linear_enhancement, rectangles
 from jax_mspac.modalities import LUMA, MODALITIES, VISIBLE
-from jax_mspac.settings import PROBABILITY, Expected, at_least, check, one_of, setting
+from jax_mspac.settings import FRACTION, PROBABILITY, Expected, at_least, check, one_of, setting
 
 # Statistics of the ImageNet training images, on the scale of uint8.
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
 STD = 255.0 * np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
 
-BORDERS = ("mean", "black")
+# What is around an image. The mean color is that of 0 after normalization.
+_FILLS = {"mean": 0, "black": 0, "gray": 127}
+BORDERS = tuple(_FILLS)
 # Rectangles drawn until one fits; of those that the public code draws, nine in ten do.
 _TRIES = 16
-# CAJ draws one of R, G, B and gray, and leaves half of the gray ones as they are.
-_INFRARED_VIEWS = np.array([*np.eye(3).repeat(2, axis=0), LUMA], np.float32)
+# CAJ draws one of R, G, B and gray, a quarter each, and leaves a part of the gray ones as they are.
+_INFRARED_VIEWS = np.array([*np.eye(3), LUMA], np.float32)
 
 _AREAS = Expected("0 < smallest <= largest <= 1", lambda areas: 0 < areas[0] <= areas[1] <= 1)
 _ASPECTS = Expected("0 < smallest <= largest", lambda aspects: 0 < aspects[0] <= aspects[1] < np.inf)
@@ -39,15 +41,18 @@ class Augmentation:
     """
 
     pad: int = setting(4, at_least(0, "0 (no random crop) or more pixels"), "of padding before a random crop")
-    border: str = setting("mean", one_of(BORDERS), "of the padding: the mean color, or black as in most public code")
+    border: str = setting(
+        "mean", one_of(BORDERS), "of the padding: the mean color, black as in most public code, or 127"
+    )
     flip: float = setting(0.5, PROBABILITY, "of a left-right flip")
     erasing: float = setting(0.5, PROBABILITY, "of erasing a random rectangle")
     erasing_area: tuple[float, float] = setting((0.02, 0.4), _AREAS, "of the rectangle, as fractions of the image")
     erasing_aspect: tuple[float, float] = setting((0.3, 1 / 0.3), _ASPECTS, "height / width of the rectangle")
+    infrared_erasing_factor: float = setting(1.0, PROBABILITY, "times `erasing`: its probability for infrared images")
     channel_exchange: float = setting(0.0, PROBABILITY, "visible images only: one channel shown in all three")
-    exchange_normalized: bool = setting(False, None, "mix channels after normalization, so that all three are equal")
+    exchange_normalized: bool = setting(False, None, "exchange after normalization, so that all channels are equal")
     infrared_exchange: float = setting(
-        0.0, PROBABILITY, "infrared images: one normalized channel, or gray, in all three"
+        0.0, PROBABILITY, "infrared images: one normalized channel in all three, up to 1/4 each, or gray, the rest"
     )
     random_gray: float = setting(0.0, PROBABILITY, "visible images only; no effect after a channel exchange")
     channel_augmentation: bool = setting(False, None, "show each visible image twice, then with channel exchange")
@@ -56,6 +61,9 @@ class Augmentation:
     radical_enhancement: float = setting(0.0, PROBABILITY, "RLE's, both modalities: rectangles of other brightness")
     radical_beta: float = setting(0.4, _SHAPE, "the maxima of their channels are from Beta(b, b)")
     radical_darkest: float = setting(0.1, _DARKEST, "rectangles are added until one darkens by this factor")
+    infrared_distortion: float = setting(0.0, PROBABILITY, "PMT's: infrared images jittered or blurred, half of each")
+    infrared_jitter: float = setting(0.3, FRACTION, "how far the factors of brightness and contrast are from 1")
+    infrared_blur: tuple[float, float] = setting((0.1, 3.0), _ASPECTS, "deviation of the Gaussian, pixels")
 
     def __post_init__(self) -> None:
         check(self)
@@ -95,36 +103,49 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     kept = jnp.ones((len(images), height, width, 1), bool)
 
     if augmentation.pad:
-        images, inside = _crop(images, draws[:, 0:2], augmentation.pad)
-        kept &= inside | (augmentation.border == "black")
+        images, inside = _crop(images, draws[:, 0:2], augmentation.pad, _FILLS[augmentation.border])
+        kept &= inside | (augmentation.border != "mean")
     if augmentation.flip:
         flip = rectangles.per_image(draws[:, 2] < augmentation.flip)
         images, kept = (jnp.where(flip, x[:, :, ::-1], x) for x in (images, kept))
     if augmentation.erasing:
-        erase = rectangles.per_image(draws[:, 3] < augmentation.erasing)
+        factor = 1.0 if modality == VISIBLE else augmentation.infrared_erasing_factor
+        erase = rectangles.per_image(draws[:, 3] < augmentation.erasing * factor)
         tries = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (_TRIES, 2)))(keys)
         ranges = {"areas": augmentation.erasing_area, "aspects": augmentation.erasing_aspect}
         size = rectangles.first_that_fits(tries, height, width, **ranges)
         kept &= ~(erase & rectangles.placed(size, draws[:, 4:6], height, width))
     images = images.astype(jnp.float32)
-    mixes = modality == VISIBLE and (augmentation.channel_exchange or augmentation.random_gray)
-    if mixes and not augmentation.exchange_normalized:
-        images = _mix_channels(images, draws[:, 8:11], augmentation)
+    exchange = draws[:, 8] < (augmentation.channel_exchange if modality == VISIBLE else 0.0)
+    one_channel = jax.nn.one_hot(rectangles.integers(draws[:, 10], 3), 3)
+    exchanges = modality == VISIBLE and augmentation.channel_exchange > 0
+    if modality == VISIBLE and augmentation.random_gray:
+        gray = (draws[:, 9] < augmentation.random_gray) & ~exchange
+        images = _shown(images, gray, jnp.array([LUMA]))
+    if exchanges and not augmentation.exchange_normalized:
+        images = _shown(images, exchange, one_channel)
     images = _enhanced(images, keys, augmentation)
+    if modality != VISIBLE and augmentation.infrared_distortion:
+        images = distortion.distorted(
+            images,
+            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 4),
+            probability=augmentation.infrared_distortion,
+            strength=augmentation.infrared_jitter,
+            blur=augmentation.infrared_blur,
+        )
     images = normalize(images)
-    if mixes and augmentation.exchange_normalized:
-        images = _mix_channels(images, draws[:, 8:11], augmentation)
+    if exchanges and augmentation.exchange_normalized:
+        images = _shown(images, exchange, one_channel)
     if modality != VISIBLE and augmentation.infrared_exchange:
-        weights = jnp.asarray(_INFRARED_VIEWS)[rectangles.integers(draws[:, 10], len(_INFRARED_VIEWS))]
-        images = _shown(images, draws[:, 8] < augmentation.infrared_exchange, weights)
+        images = _infrared_view(images, draws[:, 8], draws[:, 10], augmentation.infrared_exchange)
     return jnp.where(kept, images, 0.0)
 
 
-def _crop(images: jax.Array, draws: jax.Array, pad: int) -> tuple[jax.Array, jax.Array]:
+def _crop(images: jax.Array, draws: jax.Array, pad: int, fill: int) -> tuple[jax.Array, jax.Array]:
     """Shifts each image by up to `pad` pixels; also says which pixels [n, H, W, 1] come from inside the image."""
     _, height, width, channels = images.shape
     offsets = rectangles.integers(draws, 2 * pad + 1)
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=fill)
 
     def window(image, offset):
         return jax.lax.dynamic_slice(image, (offset[0], offset[1], 0), (height, width, channels))
@@ -153,16 +174,15 @@ def _enhanced(images: jax.Array, keys: jax.Array, augmentation: Augmentation) ->
     return images
 
 
-def _mix_channels(images: jax.Array, draws: jax.Array, augmentation: Augmentation) -> jax.Array:
-    """Replaces all three channels by one of them, or by the luma, or keeps them."""
-    exchange = draws[:, 0] < augmentation.channel_exchange
-    gray = draws[:, 1] < augmentation.random_gray
-    one_channel = jax.nn.one_hot(rectangles.integers(draws[:, 2], 3), 3)
-    weights = jnp.where(exchange[:, None], one_channel, jnp.array([LUMA]))
-    return _shown(images, exchange | gray, weights)
+def _infrared_view(images: jax.Array, chance: jax.Array, draws: jax.Array, probability: float) -> jax.Array:
+    """Some normalized images with one of their channels, or their luma, in all three: see `_INFRARED_VIEWS`."""
+    of_each_channel = min(1 / 4, probability / 3)
+    view = jnp.floor(draws * (probability / of_each_channel)).astype(jnp.int32)
+    weights = jnp.asarray(_INFRARED_VIEWS)[jnp.minimum(view, 3 if probability > 3 / 4 else 2)]
+    return _shown(images, chance < probability, weights)
 
 
 def _shown(images: jax.Array, where: jax.Array, weights: jax.Array) -> jax.Array:
-    """Images [n, H, W, 3] whose three channels are, `where` [n], their sum weighted by `weights` [n, 3]."""
+    """Images [n, H, W, 3] whose three channels are, `where` [n], their sum weighted by `weights`, [n or 1, 3]."""
     mixed = sum(images[..., c : c + 1] * rectangles.per_image(weights[:, c]) for c in range(3))
     return jnp.where(rectangles.per_image(where), mixed, images)

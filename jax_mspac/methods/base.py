@@ -41,19 +41,36 @@ class Update(NamedTuple):
     """What a step gives: the new state, scalar metrics, and the global norm of each player's gradients.
 
     All are equal on all devices. Where norms are given, the state is finite if they, the metrics and the statistics of
-    the networks are; without norms all of it is looked at.
+    the networks are; without norms all of it is looked at. `resting` says of a metric whether it was not measured in
+    this step; those that it does not name were.
     """
 
     state: State
     metrics: Metrics
     gradient_norms: Mapping[str, jax.Array] = {}
+    resting: Mapping[str, jax.Array] = {}
+
+
+class Game(NamedTuple):
+    """A game that players of a method play, by names of its metrics, for reports.
+
+    Attributes:
+      title: what is fought about.
+      losses: side -> the loss that it minimizes in the game.
+      accuracies: how often discriminators are right; 1/2 where they know nothing.
+    """
+
+    title: str
+    losses: Mapping[str, str]
+    accuracies: tuple[str, ...]
 
 
 class Method(Protocol):
     """A system that embeds persons: `Trained`, `Fitted` or both.
 
-    A method that translates images between the modalities may have `translate(variables, images, modality)`, and one
-    that attends may have `attention(variables, images, modality)`: see `learned.Learned`.
+    One that translates images between the modalities may have `translate(variables, images, modality)`, from uint8
+    [N, H, W, 3] of a modality to such of the other; one that attends `attention(variables, images, modality)`, see
+    `learned.Learned`; and one whose players play against each other `games`, a tuple of `Game`. Reports show them.
 
     Attributes:
       features: names of the features that `embed` gives.

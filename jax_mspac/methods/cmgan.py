@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from jax_mspac.losses import Examples, modality
 from jax_mspac.methods import learned, optimizers
+from jax_mspac.methods.base import Game as PlayedGame
 from jax_mspac.methods.base import Metrics, PyTree, System
 from jax_mspac.methods.players import Networks, Outcome, Player
 from jax_mspac.models.modality_discriminator import ModalityDiscriminator
@@ -48,6 +49,7 @@ class CmGan(learned.Learned):
     The discriminator sees the feature that is classified.
     """
 
+    games = (PlayedGame("The modality of a feature", {"discriminator": "modality"}, ("discriminator_accuracy",)),)
     game: Game
     discriminator: ModalityDiscriminator = ModalityDiscriminator()
 

@@ -1,6 +1,7 @@
 """A network that is trained with weighted losses: every learned system is one, told apart by its settings."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -119,7 +120,7 @@ class Learned:
         player = Player(
             networks=("embedder", "heads"),
             loss=self.loss,
-            optimizer=optimizers.build(self.recipe, self.steps, _group),
+            optimizer=optimizers.build(self.recipe, self.steps, self.group),
             constrain=self.constrain,
         )
         return {"embedder": player}
@@ -127,9 +128,13 @@ class Learned:
     def init(self, key: jax.Array) -> State:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
-        embedder = self.embedder.init(embedder_key, images, train=False)
-        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), embedder)
-        return initial(self.players, {"embedder": embedder}, self.networks(heads_key, features))
+        variables = self.variables(embedder_key, images)
+        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), variables["embedder"])
+        return initial(self.players, variables, self.networks(heads_key, features))
+
+    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> dict[str, PyTree]:
+        """The networks that embedding needs: network -> variables; `images` are normalized ones of both modalities."""
+        return {"embedder": self.embedder.init(key, images, train=False)}
 
     def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
         """What training needs beside the embedder: network -> variables; `features` are the shapes of `embedded`."""
@@ -142,9 +147,13 @@ class Learned:
 
     def update(self, state: State, batch: Batch) -> Update:
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
-        update = play(self.players, state, self.view(batch, state.step), key)
+        update = play(self.players, state, self.shown(state, batch), key)
         rate = optimizers.learning_rate(self.recipe, self.steps)(state.step)
         return update._replace(metrics={**update.metrics, "learning_rate": rate})
+
+    def shown(self, state: State, batch: Batch) -> Any:
+        """What the players see of a batch: the `view`, if nothing else."""
+        return self.view(batch, state.step)
 
     def loss(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The weighted sum of the losses on a view: see `players.Player`."""
@@ -183,6 +192,15 @@ class Learned:
         total += sum(loss.weight * terms[name] for name, loss in self.losses.items())
         return total, terms
 
+    def group(self, path: str) -> str:
+        """The group of the recipe that a parameter belongs to."""
+        if backbone := re.fullmatch(r"embedder/backbone/\w+/(.*)", path):
+            new = BACKBONES[self.embedder.backbone].new_layers
+            return "heads" if re.fullmatch(new, backbone[1]) else "backbone"
+        if path.startswith("embedder/pooling/"):
+            return "exponent"
+        return "centers" if path.startswith("heads/") and not path.startswith("heads/classifier") else "heads"
+
     def constrain(self, params: PyTree) -> PyTree:
         """The parameters after an optimizer's step, where those of GeM or of a loss have to keep to something."""
         heads = params["heads"]
@@ -211,6 +229,7 @@ class Learned:
 
     def settle(self, variables: PyTree, batch: Batch) -> PyTree:
         images, _ = self.view(batch, jnp.int32(0))
+        images = {modality: self.seen(variables, of, modality) for modality, of in images.items()}
         _, updated = self.embedder.apply(variables["embedder"], images, train=True, mutable=["batch_stats"])
         return {**variables, "embedder": {**variables["embedder"], **updated}}
 
@@ -219,10 +238,15 @@ class Learned:
 
     def embed_normalized(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, jax.Array]:
         """As `embed`, of float32 images that are normalized already."""
+        images = self.seen(variables, images, modality)
         features = self.embedder.apply(variables["embedder"], {modality: images}, train=False)
         if self.unit_parts:
             features = jax.tree.map(distances.unit, features)
         return jax.tree.map(flatten_parts, features)
+
+    def seen(self, variables: PyTree, images: jax.Array, modality: str) -> jax.Array:
+        """What the embedder is given of normalized images float32 [N, H, W, 3] of one modality, at test: these."""
+        return images
 
     def attention(self, variables: PyTree, images: jax.Array, modality: str) -> dict[str, Any]:
         """What the network attends to in uint8 images [N, H, W, 3] of one modality, for reports.
@@ -233,7 +257,7 @@ class Learned:
         """
         _, captured = self.embedder.apply(
             variables["embedder"],
-            {modality: augmentation.normalize(images)},
+            {modality: self.seen(variables, augmentation.normalize(images), modality)},
             train=False,
             mutable=["intermediates"],
             capture_intermediates=lambda module, _: isinstance(module, CascadedPartAttention),
@@ -278,10 +302,11 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
     )
     if embedder is not None:
         made.problems += [p._replace(field=f"model.{p.field}") for p in embedder.misfits(config.data.height)]
-        if not embedder.diverse_embeddings:
-            single = "0, because without model.diverse_embeddings an image has one embedding"
-            needing = {name: loss.weight for name, loss in used.items() if loss.needs_embeddings}
-            made.problems += [Problem(f"loss.{name}.weight", weight, single) for name, weight in needing.items()]
+    for name, loss in used.items():
+        section, _, field = loss.needs.partition(".")
+        if field and not config[section][field]:
+            nothing = f"0, because without {loss.needs} there is nothing that it sees"
+            made.problems.append(Problem(f"loss.{name}.weight", loss.weight, nothing))
     made.raise_problems()
     return kind(
         embedder=embedder,
@@ -296,11 +321,3 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
         unit_parts=config.model.unit_parts,
         **more,
     )
-
-
-def _group(path: str) -> str:
-    if path.startswith("embedder/backbone/"):
-        return "backbone"
-    if path.startswith("embedder/pooling/"):
-        return "exponent"
-    return "centers" if path.startswith("heads/") and not path.startswith("heads/classifier") else "heads"

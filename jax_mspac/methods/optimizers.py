@@ -13,8 +13,8 @@ from jax_mspac.settings import FRACTION, NOT_NEGATIVE, POSITIVE, Expected, check
 PyTree = Any
 
 
-NAMES = ("sgd", "adamw")
-SCHEDULES = ("constant", "step", "cosine")
+NAMES = ("sgd", "adam", "adamw")
+SCHEDULES = ("constant", "step", "cosine", "cosine_from_start")
 _RISING = Expected(
     "rising fractions of train.steps between 0 and 1",
     lambda marks: all(0 < early < late <= 1 for early, late in itertools.pairwise((*marks, 1.0))),
@@ -25,8 +25,8 @@ _RISING = Expected(
 class Recipe:
     """How parameters are updated.
 
-    Fractions are of the number of training steps, so that a shortened run keeps its shape. SGD has Nesterov momentum
-    and adds weight decay to the gradient; AdamW decouples it.
+    Fractions are of the number of training steps, so that a shortened run keeps its shape. SGD has Nesterov momentum.
+    It and Adam add weight decay to the gradient; AdamW decouples it.
     """
 
     name: str = setting("sgd", one_of(NAMES))
@@ -38,8 +38,12 @@ class Recipe:
     weight_decay: float = setting(5e-4, NOT_NEGATIVE)
     decay_norms_and_biases: bool = setting(False, None, "whether one-dimensional parameters decay too")
     clip_norm: float = setting(0.0, NOT_NEGATIVE, "largest global gradient norm; 0: no clipping")
-    schedule: str = setting("cosine", one_of(SCHEDULES), "after the warm-up")
+    schedule: str = setting(
+        "cosine", one_of(SCHEDULES), "after the warm-up; cosine_from_start: of all steps, as timm has it"
+    )
     warmup: float = setting(0.1, FRACTION, "linear, as a fraction of train.steps")
+    warmup_start: float = setting(0.0, FRACTION, "its first rate, relative to the peak; 0: that of a step")
+    final_rate: float = setting(0.0, FRACTION, "what a cosine ends with, relative to the peak")
     milestones: tuple[float, ...] = setting((0.4, 0.7), _RISING, "step: x0.1 at these fractions of train.steps")
 
     def __post_init__(self) -> None:
@@ -57,15 +61,29 @@ def learning_rate(recipe: Recipe, steps: int) -> optax.Schedule:
             drops = {max(round(fraction * steps) - warmup_steps, 0): 0.1 for fraction in recipe.milestones}
             main = optax.piecewise_constant_schedule(peak, drops)
         case "cosine":
-            main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1))
+            main = optax.cosine_decay_schedule(peak, max(steps - warmup_steps, 1), alpha=recipe.final_rate)
+        case "cosine_from_start":
+            whole = optax.cosine_decay_schedule(peak, steps, alpha=recipe.final_rate)
+
+            def main(count: jax.Array) -> jax.Array:
+                return whole(count + warmup_steps)
+
     if warmup_steps == 0:
         return main
+    if recipe.warmup_start > 0:
+        ramp = optax.linear_schedule(recipe.warmup_start * peak, peak, warmup_steps)
+        return optax.join_schedules([ramp, main], [warmup_steps])
     # The first step already learns: a rate of zero would waste it.
     ramp = optax.linear_schedule(peak / warmup_steps, peak, max(warmup_steps - 1, 1))
     return optax.join_schedules([ramp, main], [warmup_steps])
 
 
-def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.GradientTransformation:
+def build(
+    recipe: Recipe,
+    steps: int,
+    group: Callable[[str], str],
+    step_of: Callable[[jax.Array], jax.Array] = lambda count: count,
+) -> optax.GradientTransformation:
     """The gradient transformation for a run of `steps` steps.
 
     Args:
@@ -73,7 +91,9 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
       steps: length of the run.
       group: parameter path like "embedder/backbone/..." -> "backbone", "centers", "exponent", which never decays, or
         another name, whose factor is 1.
+      step_of: from the number of updates before one to the number of steps before it, for the schedule.
     """
+    rate = learning_rate(recipe, steps)
 
     def decays(params: PyTree) -> PyTree:
         def of(path: tuple, p: jax.Array) -> bool:
@@ -95,13 +115,15 @@ def build(recipe: Recipe, steps: int, group: Callable[[str], str]) -> optax.Grad
     match recipe.name:
         case "sgd":
             rule = optax.chain(decay, optax.trace(recipe.momentum, nesterov=True))
+        case "adam":
+            rule = optax.chain(decay, optax.scale_by_adam())
         case "adamw":
             rule = optax.chain(optax.scale_by_adam(), decay)
     return optax.chain(
         optax.clip_by_global_norm(recipe.clip_norm) if recipe.clip_norm > 0 else optax.identity(),
         rule,
         optax.GradientTransformation(lambda params: optax.EmptyState(), scale),
-        optax.scale_by_learning_rate(learning_rate(recipe, steps)),
+        optax.scale_by_learning_rate(lambda count: rate(step_of(count))),
     )
 
 

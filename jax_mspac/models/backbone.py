@@ -17,7 +17,7 @@ class Backbone:
     """A row of `backbones.BACKBONES`.
 
     Its module is called with a mapping of one modality or both to float images [n, H, W, channels], and with `train`.
-    It returns maps [N, ceil(H / stride), ceil(W / stride), C], the visible images' before the infrared ones'; with
+    It returns maps [N, h, w, C], the visible images' before the infrared ones'; with
     `diverse_embeddings`, where it has that setting, `multi_scale.EMBEDDINGS` maps of each image in a row. The
     parameters that a modality has for itself are named MODALITY/..., the others shared/...: see `streams`.
 
@@ -26,12 +26,32 @@ class Backbone:
       stride: of such a module, in pixels.
       torch_names: of its leaves.
       fixed: the fields that set it apart from other backbones of its class.
+      window: side of the patches where there is no padding: a map has 1 + (H - window) // stride rows. With padding it
+        is 0, and there are ceil(H / stride) rows.
+      pooled: whether a map of such a module is one pixel whatever the image, a class token; `model.tokens` says so.
+      new_layers: regular expression of the paths below MODALITY/ or shared/ of leaves that learn at the rate of the
+        layers that are new, and not at the backbone's.
     """
 
     module: type[nn.Module]
     stride: Callable[[Any], int]
     torch_names: TorchNames
     fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    window: int = 0
+    pooled: Callable[[Any], bool] = lambda module: False
+    new_layers: str = "$^"
+
+    def rows_of(self, module: nn.Module, height: int) -> int:
+        """Rows of the maps that a module makes of images of a height in pixels."""
+        if self.pooled(module):
+            return 1
+        stride = self.stride(module)
+        return max(1 + (height - self.window) // stride, 0) if self.window else -(-height // stride)
+
+    def height_of(self, module: nn.Module, rows: int) -> int:
+        """The height of images that leave so many rows and no pixel over."""
+        stride = self.stride(module)
+        return self.window + (rows - 1) * stride if self.window else rows * stride
 
     def takes(self, name: str) -> bool:
         """Whether it has a setting of this name."""

@@ -13,9 +13,10 @@ from jax_mspac.kernels import KERNELS
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
-from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
+from jax_mspac.models.input_forms import INPUT_FORMS, completed, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.multi_scale import EMBEDDINGS
+from jax_mspac.models.patterns import PatternMasks
 from jax_mspac.models.pooling import EXPONENT, GeneralizedMeanPool, average_pool, split_stripes
 from jax_mspac.settings import Problem, SettingsError, at_least, defaults, one_of, problems, setting
 
@@ -30,9 +31,16 @@ _OF_BACKBONE = (
     "nonlocal_channels",
     "multi_scale",
     "diverse_embeddings",
+    "modality_alleviation",
+    "patch_stride",
+    "tokens",
+    "drop_path",
+    "dropout",
+    "norm_epsilon",
     "dtype",
     "axis_name",
     "kernels",
+    "remat",
 )
 
 
@@ -46,9 +54,10 @@ class Embedder(nn.Module):
 
     The neck is BNNeck (Luo et al., arXiv 1903.07071), whose bias stays zero, or that of systems from before it: batch
     normalization with a bias, and ReLU. The number of parts P is 1, `stripes`, or one more with `global_part`; with
-    `diverse_embeddings` it is that of the embeddings of an image, which share the neck.
+    `diverse_embeddings` it is that of the embeddings of an image, which share the neck. What `pattern_masks` pick is
+    joined with the pooled feature to one part.
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
-    reading of the paper. Top-level names: backbone, attention, pooling, embedding_{i}, neck.
+    reading of the paper. Top-level names: backbone, attention, pooling, patterns, embedding_{i}, neck.
 
     Features per part come from a linear layer for each part, without bias, which the neck would take out again.
     Features are float32 whatever the dtype.
@@ -67,7 +76,16 @@ class Embedder(nn.Module):
     nonlocal_channels: int = setting(0, at_least(0), "inner channels of these; 0: half of their channels")
     multi_scale: bool = setting(False, None, "DEEN's attention to the map before each of layers 1 to 3")
     diverse_embeddings: bool = setting(False, None, "DEEN's: two further embeddings of an image, from layer 4 on")
-    input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
+    modality_alleviation: int = setting(0, None, "MPANet's, behind this many of layers 4 and 3: 0, 1 or 2")
+    pattern_masks: int = setting(0, at_least(0), "MPANet's: means of so many masked maps join the pooled feature")
+    patch_stride: int = setting(16, None, "pixels from patch to patch of a ViT; less than 16: they overlap")
+    tokens: str = setting("patches", None, "of a ViT. patches: a map of them; class: the class token alone")
+    drop_path: float = setting(0.0, None, "of a ViT: an image skips a branch of the last block, rising from the first")
+    dropout: float = setting(0.0, None, "of a ViT's layers")
+    norm_epsilon: float = setting(1e-6, None, "of a ViT's normalizations")
+    input_form: str = setting(
+        "rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality; four_channels: RGB and infrared"
+    )
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
     attention_kernel: int = setting(7, ODD, "of the spatial gate")
@@ -78,7 +96,8 @@ class Embedder(nn.Module):
     embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
     neck: str = setting("bnneck", one_of(NECKS), "bnneck: without bias; affine: with one; relu: affine and ReLU")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
-    kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms of some operations on CPUs; native: XLA's")
+    kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms on CPUs; native: XLA's; plain: for converters")
+    remat: bool = setting(False, None, "less memory, more time: the backward pass computes each block again")
     stripes: int = 0
     global_part: bool = False
     axis_name: str | None = None
@@ -109,11 +128,18 @@ class Embedder(nn.Module):
             found.append(Problem("shared_from", self.shared_from, "0, because input_form is 'zero_padding'"))
         if self.diverse_embeddings and self.stripes:
             found.append(Problem("diverse_embeddings", True, "False, because the embedding is one of stripes"))
-        stride = BACKBONES[self.backbone].stride(_backbone(self, parent=None))
+        if self.pattern_masks and self.stripes:
+            found.append(Problem("pattern_masks", self.pattern_masks, "0, because the embedding is one of stripes"))
+        of, module = BACKBONES[self.backbone], _backbone(self, parent=None)
         counts = {"parts": self.parts, "stripes": (self.stripes or 1,)}
-        rows, step = -(-height // stride), stride * math.lcm(*itertools.chain(*counts.values()))
-        work = " or ".join(str(value) for value in (height // step * step, height // step * step + step) if value)
-        fits = f"what divides the {rows} rows that images of height {height} leave; heights that work: {work}"
+        rows, divisor = of.rows_of(module, height), math.lcm(*itertools.chain(*counts.values()))
+        if not rows:
+            return [*found, Problem("backbone", self.backbone, f"one for images of height {height}: they are too low")]
+        work = (rows // divisor * divisor, rows // divisor * divisor + divisor)
+        heights = " or ".join(str(of.height_of(module, number)) for number in work if number)
+        fits = f"what divides the {rows} rows that images of height {height} leave; heights that work: {heights}"
+        if of.pooled(module):
+            fits = "1 or none, because model.tokens is 'class': with 'patches' there is a map to divide"
         wrong = [name for name, numbers in counts.items() if any(rows % number for number in numbers)]
         return found + [Problem(name, getattr(self, name), fits) for name in wrong]
 
@@ -122,11 +148,13 @@ class Embedder(nn.Module):
         """Embeds images of one modality or both.
 
         Args:
-          images: modality -> normalized float images [n, H, W, 3]. `init` needs both modalities.
+          images: modality -> normalized float images [n, H, W, 3]. `init` needs both modalities. With "four_channels"
+            they may be [n, H, W, 4], of what the other modality would have seen: see `input_forms`.
           train: whether batch normalization uses and updates the statistics of the batch.
 
         Returns:
-          "before_neck" and "after_neck", float32 [N, P, D] each; visible images before infrared ones.
+          "before_neck" and "after_neck", float32 [N, P, D] each; visible images before infrared ones. While training,
+          pattern masks are there as "masks", float32 [N, K, pixels]; with `diverse_embeddings` a row is one of these.
 
         Raises:
           SettingsError: the settings do not fit each other or the images.
@@ -137,6 +165,8 @@ class Embedder(nn.Module):
             raise SettingsError(dict.fromkeys(misfits))
         if self.input_form == "zero_padding":
             images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
+        if self.input_form == "four_channels":
+            images = {modality: completed(x, modality=modality) for modality, x in images.items()}
         x = _backbone(self, name="backbone")(images, train=train)
         x = CascadedPartAttention(
             parts=self.parts,
@@ -151,6 +181,9 @@ class Embedder(nn.Module):
         features = pool(split_stripes(x, self.stripes or 1))
         if self.stripes and self.global_part:
             features = jnp.concatenate([features, pool(split_stripes(x, 1))], axis=1)
+        if self.pattern_masks:
+            parts, masks = PatternMasks(self.pattern_masks, x.dtype, name="patterns")(x)
+            features = jnp.concatenate([parts, features], axis=1).reshape(len(x), 1, -1)
         num_parts = features.shape[1]
         if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
@@ -169,7 +202,8 @@ class Embedder(nn.Module):
             normalized = nn.relu(normalized)
         if self.diverse_embeddings:
             features, normalized = (x.reshape(-1, EMBEDDINGS, x.shape[-1]) for x in (features, normalized))
-        return {"before_neck": features, "after_neck": normalized}
+        made = {"before_neck": features, "after_neck": normalized}
+        return {**made, "masks": masks} if self.pattern_masks and train else made
 
 
 def _backbone(embedder: Embedder, **more: Any) -> nn.Module:

@@ -77,3 +77,26 @@ class SpecificHeads(nn.Module):
         sides = dict(zip(MODALITIES, jnp.split(features, [num_visible]), strict=True))
         identities = [Linear(self.num_classes, name=modality)(x) for modality, x in sides.items()]
         return jnp.concatenate(identities), Linear(len(MODALITIES), name="view")(features)
+
+
+class ModalityClassifiers(nn.Module):
+    """A linear classifier of identities for each modality, without bias, named by the modality.
+
+    Attributes:
+      num_classes: number of identities C.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, features: jax.Array, num_visible: int, *, crossed: bool = False) -> jax.Array:
+        """Logits float32 [N, C] of features float32 [N, D], the first `num_visible` of visible images.
+
+        With `crossed`, images of a modality are classified by the other one's.
+        """
+        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        shape = features.shape[-1], self.num_classes
+        kernels = [self.param(modality, start, shape) for modality in MODALITIES]
+        sides = jnp.split(features, [num_visible])
+        order = kernels[::-1] if crossed else kernels
+        return jnp.concatenate([x @ kernel for x, kernel in zip(sides, order, strict=True)])

@@ -65,6 +65,7 @@ class Layout:
       older: (pattern, replacement) of names that some versions of the code have.
       more: the tensors that the code also needs, made of the others.
       parts: what {name} stands for in `rows`, part by part.
+      nest: under which name the code keeps its tensors in a file, beside "epoch"; "" for tensors alone.
     """
 
     streams: Mapping[str, str]
@@ -76,6 +77,7 @@ class Layout:
     older: tuple[str, str] = ("$^", "")
     more: Callable[[Tensors], dict[str, np.ndarray]] = lambda tensors: {}
     parts: tuple[str, ...] = ()
+    nest: str = "net"
 
     def renamed(self, tensors: Tensors) -> dict[str, np.ndarray]:
         """The tensors under the names of `rows`."""
@@ -193,7 +195,7 @@ def resnet_settings(tensors: Tensors) -> dict[str, Any]:
     """Which ResNet tensors are of, whatever stands before torchvision's names."""
     blocks = {match[1] for name in tensors if (match := re.search(r"\blayer3\.(\d+)\.conv1\.", name))}
     bottleneck = any(re.search(r"\blayer4\.0\.conv3\.", name) for name in tensors)
-    kinds = {(2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50"}
+    kinds = {(1, False): "resnet10", (2, False): "resnet18", (6, False): "resnet34", (6, True): "resnet50"}
     stems = (value for name, value in tensors.items() if name.endswith(".conv1.weight") and "layer" not in name)
     found = {"model.backbone": kinds.get((len(blocks), bottleneck)), "model.width": next(map(len, stems), None)}
     return {field: value for field, value in found.items() if value}

@@ -60,7 +60,7 @@ class PixelAttention(nn.Module):
     @nn.compact
     def __call__(self, high: jax.Array, low: jax.Array) -> jax.Array:
         """Maps [n, H, W, C] and [n, h, w, c] to one like the first."""
-        n, inner = len(low), low.shape[-1] // 2
+        n, inner = low.shape[0], low.shape[-1] // 2
         pixels = {"theta": _mapped(self, "theta", high, inner)}
         pixels |= {name: _mapped(self, name, low, inner) for name in ("phi", "g")}
         halves = 1 if any(x.shape[1] % 2 for x in pixels.values()) else 2
@@ -116,7 +116,7 @@ class DiverseEmbeddings(nn.Module):
 
 def _mapped(block: nn.Module, name: str, x: jax.Array, channels: int) -> jax.Array:
     """A linear map of pixels: [n, H, W, C] to [n, H * W, channels]."""
-    return nn.Dense(channels, dtype=block.dtype, name=name)(x.reshape(len(x), -1, x.shape[-1]))
+    return nn.Dense(channels, dtype=block.dtype, name=name)(x.reshape(x.shape[0], -1, x.shape[-1]))
 
 
 def _closed(block: Any, y: jax.Array, like: jax.Array) -> jax.Array:

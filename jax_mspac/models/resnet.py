@@ -1,4 +1,4 @@
-"""ResNet-18, -34 and -50 with a part of the network of its own for each modality."""
+"""ResNet-10, -18, -34 and -50 with a part of the network of its own for each modality."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from jax_mspac.models.backbone import Backbone, streams
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.multi_scale import DiverseEmbeddings, MultiScaleAttention
 from jax_mspac.models.nonlocal_block import NonLocalBlock
+from jax_mspac.models.patterns import ModalityAlleviation
 from jax_mspac.models.pretrained import Row, TorchNames
 from jax_mspac.settings import at_least, check, one_of, setting, within
 
@@ -76,14 +77,17 @@ class Stages(nn.Module):
     nonlocal_channels: int
     multi_scale: bool
     diverse_embeddings: bool
+    modality_alleviation: int
     dtype: Any
     axis_name: str | None
     kernels: str
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
+        block = nn.remat(self.block) if self.remat else self.block
         for stage in self.stages:
             if stage == 0:
                 x = conv(self.width, 7, strides=2, padding=3, name="conv1")(x)
@@ -94,7 +98,7 @@ class Stages(nn.Module):
                 x = DiverseEmbeddings(self.dtype, name="diverse")(x)
             given, strides, depth = x, (1, 2, 2, self.last_stride)[stage - 1], self.depths[stage - 1]
             for i in range(depth):
-                x = self.block(
+                x = block(
                     features=self.width * 2 ** (stage - 1),
                     strides=strides if i == 0 else 1,
                     conv=conv,
@@ -102,10 +106,12 @@ class Stages(nn.Module):
                     name=f"layer{stage}_{i}",
                 )(x)
                 if self.nonlocal_blocks and stage in (2, 3) and i >= depth // 2:
-                    block = NonLocalBlock(norm, self.nonlocal_channels, self.dtype, name=f"nonlocal{stage}_{i}")
-                    x = block(x)
+                    attend = NonLocalBlock(norm, self.nonlocal_channels, self.dtype, name=f"nonlocal{stage}_{i}")
+                    x = attend(x)
             if self.multi_scale and stage < 4:
                 x = MultiScaleAttention(norm, self.dtype, name=f"multi_scale{stage}")(x, given)
+            if stage >= NUM_STAGES - self.modality_alleviation:
+                x = ModalityAlleviation(name=f"alleviation{stage}")(x)
         return x
 
 
@@ -129,9 +135,12 @@ class ResNet(nn.Module):
       nonlocal_channels: see `NonLocalBlock`.
       multi_scale: whether a `MultiScaleAttention` between the maps before and behind it follows layers 1, 2 and 3.
       diverse_embeddings: whether `DiverseEmbeddings` precede layer 4.
+      modality_alleviation: how many of layers 4 and 3, in this order, are followed by a `ModalityAlleviation`.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
       kernels: see `kernels.convolution.conv`.
+      remat: whether the backward pass computes the inside of each residual block again (`jax.checkpoint`), which then
+        needs not be kept in memory.
     """
 
     block: type[nn.Module]
@@ -143,9 +152,11 @@ class ResNet(nn.Module):
     nonlocal_channels: int = setting(0, at_least(0))
     multi_scale: bool = False
     diverse_embeddings: bool = False
+    modality_alleviation: int = setting(0, within(0, 2))
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
+    remat: bool = False
 
     def __post_init__(self):
         super().__post_init__()
@@ -164,15 +175,17 @@ class ResNet(nn.Module):
             nonlocal_channels=self.nonlocal_channels,
             multi_scale=self.multi_scale,
             diverse_embeddings=self.diverse_embeddings,
+            modality_alleviation=self.modality_alleviation,
             dtype=self.dtype,
             axis_name=self.axis_name,
             kernels=self.kernels,
+            remat=self.remat,
         )
         return streams(stages, images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
 
 
 # Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has
-# no non-local blocks and none of DEEN's layers.
+# no non-local blocks and none of DEEN's and MPANet's layers.
 TORCH_NAMES = TorchNames(
     rows=(
         Row(r"(.*)/kernel", r"\1.weight", (2, 3, 1, 0)),
@@ -181,7 +194,7 @@ TORCH_NAMES = TorchNames(
         Row(r"(.*)/mean", r"\1.running_mean"),
         Row(r"(.*)/var", r"\1.running_var"),
     ),
-    new=r"(nonlocal\d_\d+|multi_scale\d|diverse)/.*",
+    new=r"(nonlocal\d_\d+|multi_scale\d|diverse|alleviation\d)/.*",
     ignored=r"fc\..*|(.*\.)?num_batches_tracked",
     stem="conv1.weight",
 )

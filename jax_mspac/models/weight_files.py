@@ -114,22 +114,20 @@ def save_torch(path: Path, checkpoint: Mapping[str, Any]) -> None:
 
     Args:
       path: of the file; its folder is made if it is missing.
-      checkpoint: name -> value; mappings of arrays become mappings of tensors.
+      checkpoint: name -> value, mappings among them; arrays become tensors.
 
     Raises:
       UserError: torch is missing.
     """
     torch = _torch(path)
+
+    def for_torch(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: for_torch(each) for name, each in value.items()}
+        return torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray) else value
+
     buffer = io.BytesIO()
-    torch.save(
-        {
-            name: {key: torch.from_numpy(np.array(array)) for key, array in value.items()}
-            if isinstance(value, Mapping)
-            else value
-            for name, value in checkpoint.items()
-        },
-        buffer,
-    )
+    torch.save(for_torch(checkpoint), buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, buffer.getvalue())
 

@@ -10,11 +10,12 @@ import numpy as np
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Evaluator, compiled
-from jax_mspac.methods.base import Method
+from jax_mspac.methods.base import Game, Method
 from jax_mspac.metrics.distances import unit
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.reporting import records
 from jax_mspac.reporting.heatmaps import Attention, from_method
+from jax_mspac.reporting.translations import Translations
 from jax_mspac.runs import config_file, provenance
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import parallel
@@ -56,6 +57,26 @@ class Run:
                 order.append(chosen)
         back = np.argsort(np.concatenate(order))
         return from_method(jax.tree.map(lambda *maps: np.concatenate(maps)[back], *parts))
+
+    @property
+    def games(self) -> tuple[Game, ...]:
+        """Those that the method's players play."""
+        return getattr(self._method, "games", ())
+
+    def translations(self, positions: np.ndarray) -> Translations | None:
+        """What the model makes of the test images at some positions; None if its method does not translate."""
+        translate = getattr(self._method, "translate", None)
+        if translate is None:
+            return None
+        run, images = compiled(translate, of=self._method), self.images(positions)
+        made, back = np.empty_like(images), np.empty_like(images)
+        for number, modality in enumerate(MODALITIES):
+            (other,) = (name for name in MODALITIES if name != modality)
+            chosen = self.test.image_set.modalities[positions] == number
+            if chosen.any():
+                made[chosen] = run(self._variables, images[chosen], modality)
+                back[chosen] = run(self._variables, made[chosen], other)
+        return Translations(made, back)
 
     def images(self, positions: np.ndarray) -> np.ndarray:
         """Test images as the model sees them: uint8 [n, H, W, 3]."""

@@ -7,7 +7,18 @@ from jax_mspac.data.data_set import DataSet
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.metrics.distances import cosine_distances
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.reporting import cameras, curves, embedding_map, heatmaps, histograms, rankings, scores, style
+from jax_mspac.reporting import (
+    cameras,
+    curves,
+    embedding_map,
+    games,
+    heatmaps,
+    histograms,
+    rankings,
+    scores,
+    style,
+    translations,
+)
 from jax_mspac.reporting.page import Block, Cell, Details, Picture, Ranking, Section, Table, Text
 from jax_mspac.reporting.records import VERSIONS_FILE
 from jax_mspac.reporting.runs import Run, differences, flat
@@ -70,6 +81,13 @@ def training(run: Run, other: Run | None) -> Section:
         drawing = curves.figure(run.records.curves, other.records.curves if other is not None else None)
         names = ", ".join(name.rstrip("/") for name in curves.panels(run.records.curves))
         blocks.append(Picture("curves", style.png(drawing), f"Curves over the training steps: {names}."))
+        for name, of in (("games", run), ("games-second-run", other)):
+            if of is not None and of.games:
+                titles = ", ".join(game.title for game in of.games)
+                alt = f"Losses of both sides and the discriminators' accuracy: {titles}."
+                whose = "this" if of is run else "the second"
+                told = f"The games of {whose} run. Dotted: a discriminator that knows nothing."
+                blocks.append(Picture(name, style.png(games.figure(of.games, of.records.curves)), alt, told))
     return Section("training", "Training curves", tuple(blocks))
 
 
@@ -177,6 +195,27 @@ def attention(run: Run, other: Run | None) -> Section:
         )
         blocks.append(Picture("channel-gates", gates_drawing, alt, told))
     return Section("attention", "Attention", tuple(blocks))
+
+
+def translated(run: Run) -> Section | None:
+    """Test images in the other modality, where the method translates."""
+    image_set = run.test.image_set
+    positions = heatmaps.choose(image_set.identities, image_set.modalities, count=PERSONS)
+    found = run.translations(positions) if positions.size else None
+    if found is None:
+        return None
+    titles = [f"{MODALITIES[image_set.modalities[i]]}\ncamera {image_set.cameras[i]}" for i in positions]
+    images = run.images(positions)
+    error = found.error(images)
+    text = (
+        "The model makes of each image one of the other modality, and of that again one of its own: its cycle. "
+        f"An image and its cycle differ by {error.mean():.0f} of 255 gray levels in the mean."
+    )
+    alt = "Test images, and below each its translation and its cycle."
+    names = [image_set.identity_names[image_set.identities[i]] for i in positions[::2]]
+    told = f"Identities, two images each: {', '.join(names)}."
+    picture = Picture("translations", style.png(translations.figure(images, titles, found), dpi=110), alt, told)
+    return Section("translations", "Translations", (Text(text), picture))
 
 
 def map_of_identities(run: Run, other: Run | None) -> Section:

@@ -13,7 +13,7 @@ from jax_mspac.errors import UserError
 from jax_mspac.models import layouts, weight_files
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.pretrained import TorchNames
-from jax_mspac.runs import config_file, provenance, workdir
+from jax_mspac.runs import config_file, provenance, weights_folder, workdir
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import disk
@@ -67,13 +67,14 @@ def from_torch(weights: pathlib.Path, folder: pathlib.Path, config: ConfigDict) 
     print(f"Written to {folder}: whom it was trained on is not known", flush=True)
 
 
-def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path) -> None:
-    """Writes {"net": state_dict} of a run, as the public code of its system loads it.
+def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path, *, flag: str = "--weights") -> None:
+    """Writes the state_dict of a run, as the public code of its system loads it.
 
     Args:
       folder: of the run.
       checkpoint: "latest", "best" or a step.
       output: the file.
+      flag: that names it, for errors.
 
     Raises:
       UserError: torch is missing, there is no such run, or the public code has no place for what it learned.
@@ -81,6 +82,11 @@ def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path) -> Non
     experiment = Experiment.opened(folder)
     config = experiment.config
     layout = _layout(config.method)
+    if weights_folder.is_one(folder) and not (folder / FOLDER).exists():
+        raise UserError(
+            f"{folder} holds what embedding needs alone, and the public code also loads a classifier: name the folder "
+            "of the run"
+        )
     with Checkpoints(folder / FOLDER, read_only=True) as checkpoints:
         step = checkpoints.find(checkpoint)
         classes = checkpoints.shapes(step)["training/training/networks/heads/params/classifier"][-1]
@@ -88,8 +94,8 @@ def to_torch(folder: pathlib.Path, checkpoint: str, output: pathlib.Path) -> Non
         state = checkpoints.restore(step, like)
     networks = {**state.variables, **state.training["networks"]}
     tensors = layouts.tensors_of(networks, layout, _names(config), source=str(folder))
-    with disk.explained({output: "--weights"}):
-        weight_files.save_torch(output, {"net": tensors, "epoch": step})
+    with disk.explained({output: flag}):
+        weight_files.save_torch(output, {layout.nest: tensors, "epoch": step} if layout.nest else tensors)
     print(f"Written to {output}: {len(tensors)} tensors of step {step}, {classes} training identities", flush=True)
     fields = config_file.flat(config)
     for field, value in methods.named(config.method).settings.items():

@@ -15,9 +15,9 @@ from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import Embed, EvaluationSettings, Evaluator, compiled_embed
 from jax_mspac.methods.base import Method
-from jax_mspac.runs import config_file
+from jax_mspac.runs import config_file, weights_folder
 from jax_mspac.runs.checkpoints import FOLDER, Checkpoints
-from jax_mspac.runtime import distributed
+from jax_mspac.runtime import command, distributed
 from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector
 
@@ -99,7 +99,7 @@ class Experiment:
             from jax_mspac.data import preparation
         except ModuleNotFoundError as error:
             raise UserError(
-                f"{error.name} is not installed, and prepared sets are read with it: pip install 'jax_mspac[train]', "
+                f"{error.name} is not installed, and prepared sets are read with it: {command.installing('train')}, "
                 "or give --config.data.memory=FILE, which python -m jax_mspac.prepare --export=FILE writes"
             ) from error
         return distributed.in_turn(lambda: preparation.Prepared(self.data_set, data, data.data_dir))
@@ -151,6 +151,8 @@ class Experiment:
           UserError: there is no such checkpoint, it is damaged, or it is of another model.
         """
         like = jax.eval_shape(self.method().init, jax.random.key(0)).variables
+        if weights_folder.is_one(self.folder) and not (self.folder / FOLDER).exists():
+            return weights_folder.restore(self.folder, which, like)
         with Checkpoints(self.folder / FOLDER, read_only=True) as checkpoints:
             return checkpoints.find_variables(which, like)
 

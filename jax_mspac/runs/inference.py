@@ -15,7 +15,7 @@ from jax_mspac.evaluation.evaluator import Embed
 from jax_mspac.methods.learned import Learned
 from jax_mspac.metrics.distances import unit
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.runs import provenance
+from jax_mspac.runs import hub, provenance
 from jax_mspac.runs.checkpoints import FOLDER
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runtime import parallel
@@ -167,18 +167,25 @@ def load(workdir: str | pathlib.Path, checkpoint: str = "latest") -> Model:
     """Restores a trained model.
 
     Args:
-      workdir: folder of a training run.
+      workdir: folder of a training run, a folder that `jax_mspac.export` has written as safetensors, or
+        hf://OWNER/NAME[@REVISION], a model of the Hugging Face Hub.
       checkpoint: "latest", "best" or a step.
 
     Raises:
-      UserError: there is no such run or checkpoint, or the folder is one of several runs.
+      UserError: there is no such run or checkpoint, the folder is one of several runs, or the model cannot be
+        downloaded.
     """
-    workdir = pathlib.Path(workdir).expanduser()
+    experiment = opened(workdir)
+    return Model(experiment, *experiment.restore(str(checkpoint)))
+
+
+def opened(workdir: str | pathlib.Path) -> Experiment:
+    """The experiment of a model by any of the names that `load` takes; it raises as `load` does."""
+    workdir = hub.fetched(str(workdir)) if hub.names_one(workdir) else pathlib.Path(workdir).expanduser()
     if workdir.is_file():
         raise UserError(f"{workdir} is a file; expected the folder of a training run")
     runs = sorted(folder.parent for folder in workdir.glob(f"*/{FOLDER}"))
     if runs and not (workdir / FOLDER).exists():
         names = ", ".join(run.name for run in runs)
         raise UserError(f"{workdir} holds several runs ({names}); load one of them, such as {runs[0]}")
-    experiment = Experiment.opened(workdir)
-    return Model(experiment, *experiment.restore(str(checkpoint)))
+    return Experiment.opened(workdir)

@@ -18,17 +18,28 @@ from jax_mspac.runtime import preemption
 
 # For threads of libraries to end after an error.
 _GRACE_SECONDS = 5
+# Of a clone; an installed package has none.
+_REQUIREMENTS = pathlib.Path(__file__).parents[2] / "requirements"
 # The extra of the package that brings a library; the core goes without.
 _EXTRAS = {
     "tensorflow": "train",
     "tensorflow_datasets": "train",
     "tensorboard": "train",
-    "skimage": "train",
-    "sklearn": "train",
+    "skimage": "classical",
+    "sklearn": "classical",
     "matplotlib": "report",
     "jinja2": "report",
+    "av": "video",
+    "cv2": "video",
+    "onnxruntime": "video",
     "torch": "torch",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "onnx": "onnx",
+    "onnx_ir": "onnx",
 }
+# A library whose own requirements contradict ours -> how it is installed without them.
+_BESIDE = {"jax2onnx": "pip install --no-deps 'jax2onnx>=0.17,<0.18'"}
 
 
 def run(main: Callable[[list[str]], None], **options: Any) -> None:
@@ -65,12 +76,19 @@ def command(going_on: str = "the same command goes on where it stopped") -> Iter
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         library = (error.name or "").partition(".")[0]
-        if library not in _EXTRAS:
+        how = _BESIDE.get(library) or (library in _EXTRAS and installing(_EXTRAS[library]))
+        if not how:
             raise
-        sys.exit(f"error: {library} is not installed, which this needs: pip install 'jax_mspac[{_EXTRAS[library]}]'")
+        sys.exit(f"error: {library} is not installed, which this needs: {how}")
     except preemption.Interrupted as interrupted:
         print(f"{interrupted}; {going_on}", file=sys.stderr, flush=True)
         sys.exit(preemption.EXIT_STATUS)
+
+
+def installing(extra: str) -> str:
+    """The command that installs an extra: of the package, or of the clone that runs."""
+    file = _REQUIREMENTS / f"{extra}.txt"
+    return f"pip install -r {file}" if file.exists() else f"pip install 'jax_mspac[{extra}]'"
 
 
 def quiet_libraries() -> None:

@@ -1,11 +1,14 @@
 """An index of embedded images: python -m jax_mspac.search add|query|list|info|remove|calibrate --index DIR ...
 
     add    --index DIR --model WORKDIR --images FOLDER --modality visible [--camera NAME] [--time TIME] [--metadata CSV]
+    add    --index DIR --model WORKDIR --video FILE --boxes FILE --modality visible [--camera NAME] [--time TIME]
     query  --index DIR --modality infrared IMAGE... [--camera NAME] [--since TIME] [--until TIME] [--sheet FILE.png]
     list   --index DIR [--camera NAME] [--since TIME] [--until TIME]
     info   --index DIR
     remove --index DIR [PATH...] [--camera NAME] [--since TIME] [--until TIME]
     calibrate --index DIR [--false_match_rate 0.001] [--labels CSV] [--curve FILE.png]
+    serve  --index DIR [--port 8000] [--host 127.0.0.1]
+    marks  --index DIR
 
 All images of a query show one person. A second add embeds only new images. See docs/search.md.
 """
@@ -21,23 +24,24 @@ from absl import app, flags
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import command, disk
+from jax_mspac.search import add_command
 
 if TYPE_CHECKING:
-    from jax_mspac.runs.inference import Model
     from jax_mspac.search.index import Index
 
 _FILTER = {"camera", "since", "until"}
 _MODEL = {"model", "checkpoint"}
 # Action -> the flags that it has, besides --index and --json.
 ACTIONS = {
-    "add": {"images", "modality", "camera", "time", "metadata", "batch", *_MODEL},
+    "add": {"images", "modality", "camera", "time", "metadata", "batch", *add_command.FLAGS, *_MODEL},
     "query": {"modality", "of", "top", "sheet", *_FILTER, *_MODEL},
     "list": {"of", *_FILTER},
     "info": set(),
     "remove": _FILTER,
     "calibrate": {"false_match_rate", "labels", "curve", "source", "data_dir", *_MODEL},
+    "serve": {"host", "port", *_MODEL},
+    "marks": set(),
 }
-_SHOWN = 10
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -89,7 +93,12 @@ def define_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("curve", None, "Of calibrate: a picture of the error rates to write.", flag_values=values)
     flags.DEFINE_string("source", None, "Of calibrate: the run's images, where they have moved.", flag_values=values)
+    add_command.define_flags(values)
     flags.DEFINE_string("data_dir", None, "Of calibrate: the prepared sets, likewise.", flag_values=values)
+    flags.DEFINE_string(
+        "host", "127.0.0.1", "Of serve: the address to listen at; other machines need a token.", flag_values=values
+    )
+    flags.DEFINE_integer("port", 8000, "Of serve: 0 for any.", lower_bound=0, upper_bound=65535, flag_values=values)
 
 
 def main(argv: list[str]) -> None:
@@ -111,54 +120,15 @@ def run(argv: list[str], values: flags.FlagValues) -> None:
     every = set().union(*ACTIONS.values())
     if strange := sorted(flag for flag in every - ACTIONS[action] if values[flag].present):
         raise app.UsageError(f"--{strange[0]} is no flag of {action}")
-    if named and action in ("list", "info", "calibrate"):
+    if named and action in ("list", "info", "calibrate", "serve", "marks"):
         raise app.UsageError(f"unexpected arguments {named}")
     command.quiet_libraries()
     with command.command(), disk.explained({values.index: "--index"}):
         # NumPy and JAX take seconds to import: --help and a wrong flag answer without them.
         from jax_mspac.search.index import Index
 
-        with Index.open(values.index, create=action == "add") as index:
+        with add_command.opened(values) if action == "add" else Index.open(values.index, create=False) as index:
             _RUN[action](index, named, values)
-
-
-def _add(index: "Index", named: list[str], values: flags.FlagValues) -> None:
-    from jax_mspac.runtime import accelerators, memory
-    from jax_mspac.search import texts
-
-    images = [*values.images, *named]
-    if not images:
-        raise UserError("which images? Name files or folders by --images")
-    if len(values.camera) > 1:
-        raise UserError(f"--camera is given {len(values.camera)} times; all images of one add are of one camera")
-    # Before anything asks JAX for its devices.
-    memory.keep()
-    if told := accelerators.unused():
-        print(told, file=sys.stderr, flush=True)
-    before = len(index)
-    added = index.add(
-        images,
-        model=_model(index, values),
-        modality=values.modality,
-        camera=values.camera[0] if values.camera else None,
-        time=values.time,
-        metadata=values.metadata and pathlib.Path(values.metadata).expanduser(),
-        batch=values.batch,
-        progress=texts.Progress(),
-    )
-    if values.json:
-        print(texts.as_json({"added": added, "entries": len(index)}))
-    else:
-        print(
-            f"{added.new:,} new, {added.replaced:,} replaced, {added.relabeled:,} with other labels, "
-            f"{added.unchanged:,} as they were; the index had {before:,} entries and has {len(index):,}"
-        )
-    if added.unreadable:
-        lines = [f"  {texts.plain(path)}: {texts.plain(why)}" for path, why in added.unreadable.items()]
-        more = [f"  and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        told = "\n".join([*lines[:_SHOWN], *more])
-        total = added.new + added.replaced + added.relabeled + added.unchanged + len(lines)
-        raise UserError(f"{len(lines)} of {total} images cannot be read; the others are in the index:\n{told}")
 
 
 def _query(index: "Index", named: list[str], values: flags.FlagValues) -> None:
@@ -174,7 +144,7 @@ def _query(index: "Index", named: list[str], values: flags.FlagValues) -> None:
     hits = index.query(
         images,
         values.modality,
-        model=_model(index, values),
+        model=add_command.model(index, values),
         cameras=values.camera,
         since=values.since,
         until=values.until,
@@ -230,7 +200,7 @@ def _calibrate(index: "Index", named: list[str], values: flags.FlagValues) -> No
     found = index.calibrate(
         values.false_match_rate,
         labels=values.labels,
-        model=_model(index, values),
+        model=add_command.model(index, values),
         locations={name: value for name, value in locations.items() if value is not None},
     )
     if values.curve:
@@ -239,6 +209,25 @@ def _calibrate(index: "Index", named: list[str], values: flags.FlagValues) -> No
         with _picture_file("curve", values.curve) as path:
             curve_picture.draw(found).save(path)
     print(texts.as_json(found) if values.json else texts.thresholds_text(found, entries=len(index)))
+
+
+def _serve(index: "Index", named: list[str], values: flags.FlagValues) -> None:
+    from jax_mspac.search.serving import server
+
+    # Before the model is loaded, which takes longer.
+    with contextlib.closing(server.listener(values.host, values.port)) as listening:
+        server.serve(values.index, add_command.model(index, values), listening, host=values.host)
+
+
+def _marks(index: "Index", named: list[str], values: flags.FlagValues) -> None:
+    from jax_mspac.search import marks, texts
+
+    with marks.Marks(values.index) as kept:
+        rows = kept.rows()
+    if values.json:
+        print(texts.as_json([dict(zip(marks.COLUMNS, row, strict=True)) for row in rows]))
+    else:
+        marks.write_csv(rows, sys.stdout)
 
 
 def _check_picture(flag: str, name: str | None) -> None:
@@ -255,29 +244,15 @@ def _picture_file(flag: str, name: str) -> Iterator[pathlib.Path]:
         yield path
 
 
-def _model(index: "Index", values: flags.FlagValues) -> "Model":
-    """The model of --model, or the one of the index."""
-    from jax_mspac.runs import config_file, inference
-
-    own = index.info()["model"] or {}
-    workdir, step = values.model, values.checkpoint
-    if workdir is None:
-        if not own:
-            raise UserError(f"{values.index}: the index has no model yet; name the folder of a training run by --model")
-        workdir, step = own["workdir"], str(own["step"])
-    saved = pathlib.Path(workdir).expanduser() / config_file.FILE
-    if saved.exists() and config_file.load(saved).train.compilation_cache:
-        command.cache_compilations()
-    return inference.load(workdir, step)
-
-
 _RUN: dict[str, Callable[["Index", list[str], Any], None]] = {
-    "add": _add,
+    "add": add_command.run,
     "query": _query,
     "list": _list,
     "info": _info,
     "remove": _remove,
     "calibrate": _calibrate,
+    "serve": _serve,
+    "marks": _marks,
 }
 
 

@@ -11,8 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from jax_mspac.data.images import Range, read_rgb, resize
+from jax_mspac.data.images import Range, parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
+from jax_mspac.runs.inference import Model
+from jax_mspac.search import crops
 from jax_mspac.search.entries import Entry
 from jax_mspac.search.sources import Source
 
@@ -67,6 +69,8 @@ def read(source: Source, known: Entry | None, *, size: tuple[int, int], range_16
       size: (height, width) that the model sees.
       range_16_bit: see `data.images.read_rgb`.
     """
+    if crops.file_of(source.path) is not None:
+        return Read(source, problem="its name is that of a part of a frame (#box=, #track=); rename it")
     try:
         source.path.encode()  # what is no text cannot be kept as text
         data = pathlib.Path(source.path).read_bytes()
@@ -114,6 +118,71 @@ def read_all(
                 yield [future.result() for future in waiting.popleft()]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def add_all(
+    found: Sequence[Source],
+    network: Model,
+    *,
+    batch: int,
+    known: Callable[[Sequence[str]], Mapping[str, Entry]],
+    put: Callable[[Sequence[Entry], np.ndarray], None],
+    relabel: Callable[[Sequence[Entry]], None],
+    progress: Callable[[int, int], None] | None = None,
+) -> Added:
+    """Embeds and stores the files that are new or have changed, and the labels of others.
+
+    Args:
+      found: the files.
+      network: embeds.
+      batch: images that are read, embedded and stored at a time.
+      known: see `read_all`.
+      put: stores entries and their features, all or nothing.
+      relabel: gives entries that are there other labels.
+      progress: called with the images done so far and all of them.
+    """
+    counts = dict.fromkeys(("new", "replaced", "relabeled", "unchanged"), 0)
+    unreadable: dict[str, str] = {}
+    pending: list[Read] = []
+    config, done = network.config.data, 0
+    for part in read_all(
+        found,
+        known,
+        batch=batch,
+        size=(config.height, config.width),
+        range_16_bit=parsed_range(config.get("range_16_bit", "")),
+    ):
+        unreadable |= {one.source.path: one.problem for one in part if one.entry is None}
+        there = [one for one in part if one.entry is not None and one.pixels is None]
+        changed = [one.entry for one in there if one.entry is not None and one.entry != one.known]
+        if changed:
+            relabel(changed)
+        counts["relabeled"] += len(changed)
+        counts["unchanged"] += len(there) - len(changed)
+        pending += [one for one in part if one.pixels is not None]
+        done += len(part)
+        # Whole batches, so that programs are compiled for one size.
+        while len(pending) >= batch or (pending and done == len(found)):
+            put(*_embedded(pending[:batch], network))
+            for one in pending[:batch]:
+                counts["replaced" if one.known else "new"] += 1
+            pending = pending[batch:]
+        if progress:
+            progress(done - len(pending), len(found))
+    return Added(**counts, unreadable=unreadable)
+
+
+def _embedded(read: Sequence[Read], network: Model) -> tuple[list[Entry], np.ndarray]:
+    """The entries of images, all of which were read, and their features."""
+    features = np.empty((0, 0), np.float32)
+    entries = [one.entry for one in read if one.entry is not None]
+    for modality in dict.fromkeys(entry.modality for entry in entries):
+        rows = [row for row, entry in enumerate(entries) if entry.modality == modality]
+        pixels = [image for row in rows if (image := read[row].pixels) is not None]
+        embedded = network.embed(pixels, modality, batch=len(read))
+        features = features if features.size else np.empty((len(read), embedded.shape[1]), np.float32)
+        features[rows] = embedded
+    return entries, features
 
 
 def _entry(source: Source, digest: str, known: Entry | None) -> Entry:

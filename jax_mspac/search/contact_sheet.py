@@ -1,14 +1,12 @@
 """A query and what it found as one picture."""
 
-import hashlib
 import pathlib
 from collections.abc import Sequence
 
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from jax_mspac.data.images import read_rgb
-from jax_mspac.errors import UserError
+from jax_mspac.search import crops
 from jax_mspac.search.entries import Hit, time_text
 from jax_mspac.search.texts import plain
 
@@ -39,7 +37,7 @@ def draw(queries: Sequence[Image.Image], hits: Sequence[Hit]) -> Image.Image:
         match = {True: "match", False: "no match", None: ""}[hit.match]
         place = f"{hit.modality}, camera {plain(hit.camera)}" if hit.camera is not None else hit.modality
         captions = [f"{hit.rank}:  {hit.similarity:.3f}  {match}", place, time_text(hit.time)]
-        cells.append((_picture(hit), _MATCH if hit.match else _OTHER, captions))
+        cells.append((crops.picture(hit), _MATCH if hit.match else _OTHER, captions))
     width, height = _IMAGE[0] + _GAP, _IMAGE[1] + _GAP + _CAPTION
     rows = -(-len(cells) // _COLUMNS)
     sheet = Image.new("RGB", (_COLUMNS * width + _GAP, rows * height + _GAP), "white")
@@ -59,19 +57,6 @@ def draw(queries: Sequence[Image.Image], hits: Sequence[Hit]) -> Image.Image:
         for line, caption in enumerate(texts):
             drawing.text((left, top + _IMAGE[1] + 6 + 15 * line), _fitted(caption, font), fill=_INK, font=font)
     return sheet
-
-
-def _picture(hit: Hit) -> Image.Image | str:
-    """The image of a hit, or why there is none."""
-    try:
-        data = pathlib.Path(hit.path).read_bytes()
-        if hashlib.sha256(data).hexdigest() != hit.digest:
-            return "the file has\nchanged"
-        return Image.fromarray(read_rgb(data))
-    except OSError:
-        return "the file is gone"
-    except UserError:
-        return "the file cannot\nbe read"
 
 
 def _fitted(text: str, font: ImageFont.FreeTypeFont) -> str:

@@ -12,11 +12,12 @@ from jax_mspac.modalities import MODALITIES
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An image of an index.
+    """An image of an index, or a person in footage: see `search.crops` for what the latter are called.
 
     Attributes:
       path: absolute, unique in the index.
-      digest: SHA-256 of the file's bytes, in hexadecimal.
+      digest: SHA-256 of the file's bytes, in hexadecimal. Of a person in footage it is that of the file that holds the
+        shown frame, a dot, and a digest of all boxes and their files.
       modality: "visible" or "infrared".
       camera: its name; None where nobody told.
       time: seconds since 1970-01-01 UTC; None where nobody told.

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from jax_mspac.data.images import parsed_range
 from jax_mspac.errors import UserError
-from jax_mspac.runs import inference
-from jax_mspac.runs.inference import AnImage, Model
-from jax_mspac.search import adding, calibration, model_identity, ranking, sources
-from jax_mspac.search.adding import Added, Read
+from jax_mspac.runs.inference import AnImage
+from jax_mspac.search import adding, adding_footage, calibration, cutting, footage, ranking, sharing, sources
+from jax_mspac.search.adding import Added
+from jax_mspac.search.boxes import Box
+from jax_mspac.search.detection import Detector
+from jax_mspac.search.embedded import AModel, Embedded
 from jax_mspac.search.entries import Entry, Filter, Hit, check_modality, seconds
 from jax_mspac.search.store import Store
 
-AModel = Model | str | os.PathLike[str]
 ATime = str | float | None
 
 
@@ -31,8 +31,7 @@ class Index:
     """
 
     def __init__(self, store: Store):
-        self._store = store
-        self._loaded: tuple[Model, model_identity.Identity] | None = None
+        self._store, self._embedded = store, Embedded(store)
 
     @classmethod
     def open(cls, folder: str | os.PathLike, *, create: bool = True) -> "Index":
@@ -70,6 +69,7 @@ class Index:
         time: ATime = None,
         metadata: str | os.PathLike | None = None,
         batch: int = 64,
+        shared: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> Added:
         """Embeds and stores the images that are new or have changed; for the others, it stores only the given labels.
@@ -84,6 +84,7 @@ class Index:
           time: time of the images, for the same images; see `entries.seconds`.
           metadata: a CSV file with a row per image; see `sources.find`.
           batch: images that are embedded and stored at a time.
+          shared: each process of JAX's distributed runtime embeds a share; see `search.sharing`.
           progress: called with the images done so far and all of them.
 
         Raises:
@@ -93,37 +94,83 @@ class Index:
             raise UserError(f"batch is {batch}; expected 1 or more images at a time")
         camera = None if camera is None else str(camera)
         found = sources.find(images, modality=modality, camera=camera, time=seconds(time), table=metadata)
-        network, _ = self._model(model)
-        counts = dict.fromkeys(("new", "replaced", "relabeled", "unchanged"), 0)
-        unreadable: dict[str, str] = {}
-        pending: list[Read] = []
-        config, done = network.config.data, 0
-        for part in adding.read_all(
+        network, _ = self._embedded.model_of(model)
+        if shared:
+            return sharing.add(self._embedded, found, batch=batch, progress=progress)
+        sharing.check_none(self._store.folder)
+        return adding.add_all(
             found,
-            lambda paths: {path: entry for path, (_, entry) in self._store.at(paths).items()},
+            network,
             batch=batch,
-            size=(config.height, config.width),
-            range_16_bit=parsed_range(config.get("range_16_bit", "")),
-        ):
-            unreadable |= {one.source.path: one.problem for one in part if one.entry is None}
-            there = [one for one in part if one.entry is not None and one.pixels is None]
-            changed = [one.entry for one in there if one.entry is not None and one.entry != one.known]
-            if changed:
-                with self._store.writing():
-                    self._store.relabel(changed)
-            counts["relabeled"] += len(changed)
-            counts["unchanged"] += len(there) - len(changed)
-            pending += [one for one in part if one.pixels is not None]
-            done += len(part)
-            # Whole batches, so that programs are compiled for one size.
-            while len(pending) >= batch or (pending and done == len(found)):
-                self._put(pending[:batch])
-                for one in pending[:batch]:
-                    counts["replaced" if one.known else "new"] += 1
-                pending = pending[batch:]
-            if progress:
-                progress(done - len(pending), len(found))
-        return Added(**counts, unreadable=unreadable)
+            known=self._embedded.known,
+            put=self._embedded.put,
+            relabel=self._embedded.relabel,
+            progress=progress,
+        )
+
+    def add_footage(
+        self,
+        *,
+        video: str | os.PathLike | None = None,
+        frames: str | os.PathLike | None = None,
+        boxes: str | os.PathLike | Sequence[Box] | None = None,
+        detector: str | os.PathLike | Detector | None = None,
+        min_score: float | None = None,
+        model: AModel | None = None,
+        modality: str,
+        camera: str | None = None,
+        time: ATime = None,
+        fps: float | None = None,
+        every: int = 1,
+        margin: float = 0.0,
+        batch: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Added:
+        """Embeds and stores people in a video or in a folder of frames: an entry for each box, or for each track.
+
+        A track's feature is the mean of those of its boxes, at length 1; shown is the box of the highest score, of
+        equal scores the largest. What is in the index from the same pixels is not embedded again. See `search.crops`
+        for what the entries are called and which columns they have.
+
+        Args:
+          video: a video file.
+          frames: a folder of images instead, in the order of their names.
+          boxes: where people are: see `boxes.read`.
+          detector: what finds them instead: see `detection.load`.
+          min_score: boxes of a lower score do not count.
+          model: see `add`.
+          modality: "visible" or "infrared", of all frames.
+          camera: its name.
+          time: when frame 0 was, see `entries.seconds`; others follow by `fps`.
+          fps: frames a second; a video mostly tells them itself.
+          every: take one frame in so many; of a track, its boxes that are so many frames apart.
+          margin: around each box, a share of its width and height on each side.
+          batch: crops that are embedded at a time.
+          progress: called with the boxes, or the frames of a detector, done so far and all of them.
+
+        Raises:
+          UserError: there are no such frames or boxes, an argument is impossible, or the model is not that of the
+            index.
+        """
+        check_modality(modality)
+        sharing.check_none(self._store.folder)
+        options = adding_footage.Options(every=every, margin=margin, batch=batch)
+        source = footage.opened(video, frames, fps=fps)
+        people = adding_footage.people(source, boxes, detector, min_score=min_score)
+        network, _ = self._embedded.model_of(model)
+        labels = cutting.Labels(modality=modality, camera=None if camera is None else str(camera), start=seconds(time))
+        return adding_footage.add_all(
+            source,
+            people,
+            network,
+            labels,
+            store=self._store,
+            put=self._embedded.put,
+            relabel=self._embedded.relabel,
+            known=self._embedded.known,
+            options=options,
+            progress=progress,
+        )
 
     def query(
         self,
@@ -160,14 +207,14 @@ class Index:
             cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until), modality=of
         )  # before the model is loaded, which takes longer
         check_modality(modality)
-        network, _ = self._model(model)
+        network, _ = self._embedded.model_of(model)
         feature = network.embed(images, modality).mean(axis=0, keepdims=True)
         return self.nearest(feature, modality, wanted, top=top)
 
     def nearest(self, feature: np.ndarray, modality: str, wanted: Filter | None = None, *, top: int = 20) -> list[Hit]:
         """Like `query`, for a feature of the index's model: float [1, D] or [D], of any norm."""
         with self._store.reading():
-            self._identity()
+            self._embedded.identity()
             return ranking.nearest(self._store, np.asarray(feature), modality, wanted or Filter(), top=top)
 
     def calibrate(
@@ -193,7 +240,7 @@ class Index:
         Raises:
           UserError: there are no such identities, they were trained on, or they are too few for the rate.
         """
-        network, _ = self._model(model)
+        network, _ = self._embedded.model_of(model)
         if labels is None:
             labeled = calibration.of_validation(network, locations)
         else:
@@ -201,7 +248,7 @@ class Index:
                 labeled = calibration.of_entries(self._store, labels, network)
         found = calibration.thresholds(labeled, false_match_rate)
         with self._store.writing():
-            self._identity()
+            self._embedded.identity()
             self._store.set_fact("thresholds", calibration.as_facts(found))
         return found
 
@@ -216,7 +263,7 @@ class Index:
         """Removes entries and erases their features; the image files are not touched.
 
         Args:
-          paths: files, and folders for all entries below them; (): any path.
+          paths: files, folders for all entries below them, videos for all of theirs; (): any path.
           cameras: see `query`.
           since: see `query`.
           until: see `query`.
@@ -231,6 +278,7 @@ class Index:
         wanted = Filter(cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until))
         if not named and wanted == Filter():
             raise UserError("remove which entries? Name files, folders, cameras or times")
+        sharing.check_none(self._store.folder)
         self._store.erase()  # what an interrupted removal left
         positions = self._store.positions(wanted)
         if named:
@@ -260,48 +308,6 @@ class Index:
                 "thresholds": self._store.fact("thresholds"),
                 "bytes": sum(file.stat().st_size for file in self._store.folder.iterdir()),
             }
-
-    def _put(self, read: Sequence[Read]) -> None:
-        """Embeds and stores images, all of which were read."""
-        network, identity = self._model(None)
-        features = np.empty((0, 0), np.float32)
-        entries = [one.entry for one in read if one.entry is not None]
-        for modality in dict.fromkeys(entry.modality for entry in entries):
-            rows = [row for row, entry in enumerate(entries) if entry.modality == modality]
-            pixels = [image for row in rows if (image := read[row].pixels) is not None]
-            embedded = network.embed(pixels, modality, batch=len(read))
-            features = features if features.size else np.empty((len(read), embedded.shape[1]), np.float32)
-            features[rows] = embedded
-        with self._store.writing():
-            if self._store.is_empty():
-                self._store.set_fact("model", identity)
-                self._store.set_fact("thresholds", None)
-            # Another process may have begun the index with another model since this one was loaded.
-            kept = self._store.fact("model")
-            model_identity.check_same(kept, identity, dimensions=self._store.fact("dimensions") or 0)
-            self._store.put(entries, features)
-
-    def _model(self, model: AModel | None) -> tuple[Model, model_identity.Identity]:
-        """The model that is asked for, which must be that of the index, and its identity."""
-        loaded = self._loaded
-        if model is None and loaded is None:
-            kept = self._identity()
-            try:
-                model = inference.load(kept["workdir"], str(kept["step"]))
-            except UserError as error:
-                raise UserError(f"the model of this index: {error}; name its folder if it has moved") from error
-        if loaded is None or (model is not None and model is not loaded[0]):
-            network = model if isinstance(model, Model) else inference.load(pathlib.Path(model or ""))
-            loaded = self._loaded = network, model_identity.of(network)
-        if not self._store.is_empty():
-            model_identity.check_same(self._identity(), loaded[1], dimensions=self._store.fact("dimensions"))
-        return loaded
-
-    def _identity(self) -> model_identity.Identity:
-        """The model that the entries were embedded by."""
-        if self._store.is_empty():
-            raise UserError(f"{self._store.folder}: the index holds no images yet; add some, with a model")
-        return self._store.fact("model")
 
     def _rows_of(self, name: str | os.PathLike) -> list[int]:
         path = os.path.abspath(pathlib.Path(name).expanduser())

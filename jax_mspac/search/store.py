@@ -18,8 +18,19 @@ from jax_mspac.search.database import Database
 from jax_mspac.search.entries import Entry, Filter
 
 FEATURES = "features.f32"
+# What begins the name of a fact about the footage with this path: which of its frames a detector has searched.
+DETECTED = "detected "
 _COLUMNS = "path, digest, modality, camera, time, metadata"
 _FLOAT = np.dtype("<f4")
+# Footage that an entry is part of is searched anew when it is added again.
+_FORGET_DETECTED = f"""
+    DELETE FROM facts WHERE name GLOB '{DETECTED}*' AND EXISTS (
+      SELECT 1 FROM entries WHERE position = ? AND (
+        substr(path, 1, length(name) - {len(DETECTED) - 1}) = substr(name, {len(DETECTED) + 1}) || '#'
+        OR substr(path, 1, length(name) - {len(DETECTED) - 1}) = substr(name, {len(DETECTED) + 1}) || '/'
+      )
+    )
+"""
 
 
 class Store:
@@ -126,12 +137,13 @@ class Store:
             found |= {row[1]: (row[0], _entry(row[1:])) for row in rows}
         return found
 
-    def below(self, folder: str) -> list[int]:
-        """The rows of the entries whose files lie in a folder or below it."""
-        # Text is compared by its bytes; "0" is what follows "/".
-        start = folder.rstrip("/")
+    def below(self, path: str) -> list[int]:
+        """The rows of the entries whose files lie in a folder or below it, or that are part of a file; see `crops`."""
+        # Text is compared by its bytes; "0" is what follows "/", and "$" what follows "#".
+        start = path.rstrip("/")
+        ends = [start + end for end in ("/", "0", "#", "$")]
         found = self._database.rows(
-            "SELECT position FROM entries WHERE path > ? AND path < ?", [start + "/", start + "0"]
+            "SELECT position FROM entries WHERE (path > ? AND path < ?) OR (path > ? AND path < ?)", ends
         )
         return [position for (position,) in found]
 
@@ -183,8 +195,11 @@ class Store:
 
     def remove(self, positions: Sequence[int] | np.ndarray) -> None:
         """Removes the entries at some rows, and erases their features."""
+        rows = [[int(row)] for row in positions]
         with self.writing():
-            self._database.each("DELETE FROM entries WHERE position = ?", [[int(row)] for row in positions])
+            if self._database.rows("SELECT EXISTS (SELECT 1 FROM facts WHERE name GLOB ?)", [DETECTED + "*"])[0][0]:
+                self._database.each(_FORGET_DETECTED, rows)
+            self._database.each("DELETE FROM entries WHERE position = ?", rows)
         # Only now: until the entries were gone for good, their features had to be there.
         self.erase()
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jax_mspac.runs.logging import duration
+from jax_mspac.search import crops
 from jax_mspac.search.entries import Entry, Hit, time_text
 
 if TYPE_CHECKING:
@@ -112,9 +113,14 @@ def as_json(value: Any) -> str:
 
 
 class Progress:
-    """Images done, images per second and the time left, on stderr; call it with the images done and all of them."""
+    """Images done, images per second and the time left, on stderr; call it with the images done and all of them.
 
-    def __init__(self):
+    Args:
+      what: is counted.
+    """
+
+    def __init__(self, what: str = "images"):
+        self._what = what
         self._start = self._told = time.monotonic()
         self._first: tuple[float, int] | None = None
         self._width = 0
@@ -126,7 +132,7 @@ class Progress:
         since, before = self._first if done > self._first[1] else (self._start, 0)
         rate = (done - before) / max(now - since, 1e-9)
         left = duration((total - done) / rate) if rate else "?"
-        line = f"{done:,} of {total:,} images  {rate:.0f} images/s  {left} left"
+        line = f"{done:,} of {total:,} {self._what}  {rate:.0f} {self._what}/s  {left} left"
         if sys.stderr.isatty():
             line = line[: shutil.get_terminal_size().columns - 1]
             print("\r" + line.ljust(self._width), end="\n" if done == total else "", file=sys.stderr, flush=True)
@@ -140,6 +146,9 @@ _LABELS = ("modality", "camera", "time", "metadata", "path")
 
 
 def _labels(entry: Entry) -> tuple[str, ...]:
-    metadata = ", ".join(f"{name}={value}" for name, value in entry.metadata.items())
+    # The path of a part of a frame says of which file it is.
+    file = crops.file_of(entry.path)
+    told = {name: value for name, value in entry.metadata.items() if file is None or (name, value) != ("frame", file)}
+    metadata = ", ".join(f"{name}={value}" for name, value in told.items())
     camera = "" if entry.camera is None else entry.camera
     return entry.modality, camera, time_text(entry.time), metadata, entry.path

@@ -11,6 +11,8 @@ from jax_mspac.methods.base import Batch, Metrics, PyTree, State, Update
 
 # The metric that `guarded` adds: 0 if something in the new state is not finite of which no other metric tells, else 1.
 STATE_IS_FINITE = "state_is_finite"
+# Before the name of a metric: 1 where it was not measured in this step.
+RESTING = "resting/"
 
 
 def guarded(update: Callable[[State, Batch], Update], *, skip: bool) -> Callable[[State, Batch], tuple[State, Metrics]]:
@@ -19,13 +21,14 @@ def guarded(update: Callable[[State, Batch], Update], *, skip: bool) -> Callable
     With `skip` the state stays as it was, but for its step number, where a metric or the new state is not finite.
 
     Returns:
-      A pure function of the same arguments: the new state, and the metrics with the players' gradient norms and
-      STATE_IS_FINITE.
+      A pure function of the same arguments: the new state, and the metrics with the players' gradient norms, those
+      that rest, and STATE_IS_FINITE.
     """
 
     def step(state: State, batch: Batch) -> tuple[State, Metrics]:
-        updated, metrics, norms = update(state, batch)
+        updated, metrics, norms, resting = update(state, batch)
         metrics = {**metrics, **_named(norms)}
+        metrics |= {RESTING + name: flag.astype(jnp.float32) for name, flag in resting.items()}
         # A finite norm has read every gradient of a player, and a finite step leads from a finite state to a finite
         # one; only statistics change without a gradient. To read all of the state would take 2 % of a step.
         finite = _finite(_without_gradients(updated) if norms else updated)
@@ -76,14 +79,15 @@ class Watch:
         self._files_of = files_of
 
     def check(self, step: int, metrics: Mapping[str, float], batch: Batch) -> dict[str, float]:
-        """The metrics to log: those that are finite, and "skipped", the steps so far, where steps may be skipped.
+        """The metrics to log: those that were measured and are finite, and "skipped" where steps may be skipped.
 
         The metrics are of a `guarded` update of this step's batch.
 
         Raises:
           UserError: a metric or the new state is not finite, once too often.
         """
-        metrics = dict(metrics)
+        resting = {name.removeprefix(RESTING) for name, flag in metrics.items() if name.startswith(RESTING) and flag}
+        metrics = {name: v for name, v in metrics.items() if not name.startswith(RESTING) and name not in resting}
         state_is_finite = metrics.pop(STATE_IS_FINITE)
         broken = [name for name, value in metrics.items() if not np.isfinite(value)]
         if not state_is_finite and not broken:

@@ -3,12 +3,14 @@
 import os
 
 import numpy as np
+from absl import flags
 from PIL import Image
 
 import jax_mspac
 from helpers import small_runs
 from jax_mspac import methods
 from jax_mspac.methods.base import System
+from jax_mspac.search import __main__ as door
 from jax_mspac.training import loop
 
 
@@ -40,6 +42,44 @@ def start_adding(index, images, run, told):
     process = small_runs.PROCESSES.Process(target=_add, args=(index, images, run, told))
     process.start()
     return process
+
+
+def start_adding_footage(index, footage, run, told):
+    """A process that adds footage, keyword arguments of `Index.add_footage`, and appends to `told` as it comes on."""
+    small_runs._ensure_server()
+    process = small_runs.PROCESSES.Process(target=_add_footage, args=(index, footage, run, told))
+    process.start()
+    return process
+
+
+def start_sharing(arguments, output, *, address, number, count=2):
+    """Process `number` of those that add together by the command; what it says goes to the file `output`."""
+    small_runs._ensure_server()
+    process = small_runs.PROCESSES.Process(target=_share, args=(arguments, output, address, number, count))
+    process.start()
+    return process
+
+
+def _share(arguments, output, address, number, count):
+    for stream in (1, 2):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    small_runs.register()
+    values = flags.FlagValues()
+    door.define_flags(values)
+    joining = (f"--coordinator_address={address}", f"--num_processes={count}", f"--process_id={number}")
+    door.run(values(["search", "add", *map(str, arguments), *joining]), values)
+
+
+def _add_footage(index, footage, run, told):
+    small_runs.register()
+    with open(told, "ab", buffering=0) as file, jax_mspac.Index.open(index) as opened:
+        opened.add_footage(
+            **footage,
+            model=run,
+            modality="visible",
+            batch=4,
+            progress=lambda done, count: os.write(file.fileno(), f"{done} ".encode()),
+        )
 
 
 def _add(index, images, run, told):

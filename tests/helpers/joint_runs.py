@@ -25,7 +25,7 @@ def network_config(folder, **changes):
     config = config_of(folder)
     config.method = "mspac"
     config.batch.identities = 8
-    config.model.width, config.model.parts = 4, ()
+    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, ()
     config.optimizer.learning_rate = 1e-3
     config.data.test_fraction, config.data.val_fraction = 0.25, 0.2
     config.train.steps, config.checkpoint.every, config.eval.every = 20, 5, 10

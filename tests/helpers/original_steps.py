@@ -1,4 +1,4 @@
-"""A learned system with the weights and pixels of `originals`: its features, and what one step of training sees."""
+"""Learned systems with the weights and pixels of `originals`: their features, and what steps of training see."""
 
 import re
 from typing import Any, NamedTuple
@@ -9,11 +9,32 @@ from ml_collections import ConfigDict
 
 from helpers import originals
 from jax_mspac import methods
+from jax_mspac.config import full_size_config
+from jax_mspac.methods.base import State
+from jax_mspac.methods.learned import Learned
 from jax_mspac.models import layouts
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.runtime import parallel
 
 LABELS = np.repeat(np.arange(2, dtype=np.int32), 2)
+
+
+def agw() -> tuple[Learned, State]:
+    """AGW as its recipe makes it, with the switches and the rate of the numbers, and its state of step 0."""
+    config = full_size_config("sysu_mm01")
+    config.method = "agw"
+    config = methods.configured(config)
+    config.loss.weighted_regularized.epsilon = 1e-6
+    config.augment.pad, config.augment.flip = 0, 0.0
+    config.optimizer.learning_rate, config.optimizer.schedule, config.optimizer.warmup = 1e-4, "constant", 0.0
+    method = methods.build(config, num_identities=10)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    networks = {"embedder": state.variables["embedder"], "heads": state.training["networks"]["heads"]}
+    embedder, heads = (originals.agw(networks[name]) for name in ("embedder", "heads"))
+    optimizer = method.players["embedder"].optimizer
+    optimizers = {"embedder": optimizer.init({"embedder": embedder["params"], "heads": heads["params"]})}
+    training = {"networks": {"heads": heads}, "optimizers": optimizers}
+    return method, State(np.int32(0), {"embedder": embedder}, training)
 
 
 class Step(NamedTuple):
@@ -65,14 +86,14 @@ class Original:
         embed = jax.jit(self._method.embed_normalized, static_argnums=2)
         return {modality: jax.device_get(embed(variables, x, modality)) for modality, x in self._images.items()}
 
-    def step(self) -> Step:
-        """What the first step of training computes."""
+    def step(self, *more: Any) -> Step:
+        """What the first step of training computes; `more` is of the view beside images and labels."""
         method, device = self._method, jax.local_devices()[:1]
 
         def observed(networks: Any, images: Any) -> tuple[Any, Any]:
             def loss(params: Any) -> Any:
                 own = {name: {**networks[name], "params": params[name]} for name in params}
-                total, outcome = method.loss(own, (images, np.tile(LABELS, 2)), jax.random.key(0))
+                total, outcome = method.loss(own, (images, np.tile(LABELS, 2), *more), jax.random.key(0))
                 return total, outcome
 
             params = {name: network["params"] for name, network in networks.items()}

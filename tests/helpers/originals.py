@@ -5,6 +5,7 @@ The numbers were computed by the authors' own files, in float32 for RLE (github.
 github.com/mangye16/Cross-Modal-Re-ID-baseline at e817a26; hetero-center triplet:
 github.com/hijune6/Hetero-center-triplet-loss-for-VT-Re-ID at ecb8603; hetero-center:
 github.com/98zyx/Hetero-center-loss-for-cross-modality-person-re-id at 79edd97;
+PMT's losses: github.com/hulu88/PMT at 0b31da9; MPANet: github.com/DoubtedSteam/MPANet at f57fd5c;
 cmGAN: github.com/sshkhr/cmGAN at cb449c3, by others than its authors), but for BDTR
 (github.com/mangye16/Visible-Thermal-Person-Re-Identification at 4a83564), whose TensorFlow code was transliterated.
 """

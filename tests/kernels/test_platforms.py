@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_mspac.kernels.convolution import conv
 from jax_mspac.kernels.platforms import by_platform
+from jax_mspac.kernels.pooling import max_pool
 from jax_mspac.models.embedder import Embedder
 
 
@@ -78,3 +80,30 @@ def test_native_switches_the_forms_of_cpus_off(gradient_operations):
     assert gradient_operations["native", "cpu"]["select_and_scatter"]
     assert not gradient_operations["auto", "cpu"]["select_and_scatter"]
     assert gradient_operations["auto", "cpu"]["dot_general"] > 100 + gradient_operations["native", "cpu"]["dot_general"]
+
+
+def test_a_batch_of_open_size_is_lowered_for_every_platform_on_a_machine_with_cpus_alone():
+    """Each of the forms that CPUs have: 1x1 and 3x3 convolutions, and pooling."""
+
+    def block(x, one, three):
+        x = max_pool(x, window=3, stride=2, padding=1)
+        return conv(conv(x, one), three, padding=1)
+
+    (batch,) = jax.export.symbolic_shape("batch")
+    shapes = [
+        jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((batch, 16, 16, 64), (1, 1, 64, 64), (3, 3, 64, 64))
+    ]
+    counts = {}
+    for platforms in (("cpu",), ("cuda",), ("tpu",), ("cpu", "cuda", "tpu")):
+        exported = jax.export.export(jax.jit(block), platforms=platforms)(*shapes)
+        counts[platforms] = collections.Counter(re.findall(r"stablehlo\.(\w+)", exported.mlir_module()))
+    for other in (("cuda",), ("tpu",)):
+        assert counts[other]["convolution"] == 2 and not counts[other]["dot_general"]
+        assert counts[other]["reduce_window"] == 1
+    assert counts["cpu",]["dot_general"] > 2 and not counts["cpu",]["convolution"] + counts["cpu",]["reduce_window"]
+    # The last export, of all platforms, runs here as the function does, whatever the size of the batch.
+    rng = np.random.default_rng(0)
+    for count in (1, 3):
+        arguments = [rng.normal(size=(count, 16, 16, 64)), rng.normal(size=(1, 1, 64, 64)) / 8]
+        arguments = [np.float32(x) for x in (*arguments, rng.normal(size=(3, 3, 64, 64)) / 24)]
+        np.testing.assert_allclose(exported.call(*arguments), block(*arguments), atol=1e-4)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jax_mspac.losses import identity, triplet
+from jax_mspac.losses.discriminative_center import discriminative_center
 from jax_mspac.losses.mecen import mecen
+from jax_mspac.losses.modality_shared import modality_shared
 
 CLASSES, SIZE = 4, 8
 
@@ -18,6 +20,11 @@ def _mecen(**kwargs):
         return mecen(x, x[:CLASSES] if len(x) >= CLASSES else jnp.tile(x[:1], (CLASSES, 1)), labels, **kwargs)
 
     return loss
+
+
+def _modality_shared(x, labels):
+    # An image without another of its person in both modalities does not count.
+    return modality_shared(jnp.concatenate([x, x / 2]), jnp.tile(labels, 2), x[::-1], labels[::-1])
 
 
 LOSSES = {
@@ -30,6 +37,8 @@ LOSSES = {
     "hard": functools.partial(triplet.batch_hard, margin=0.3),
     "soft": functools.partial(triplet.batch_hard, margin=None),
     "weighted": triplet.weighted_regularized,
+    "modality-shared": _modality_shared,
+    "discriminative center": discriminative_center,
     "squared": functools.partial(triplet.weighted_regularized, squared=True),
 }
 

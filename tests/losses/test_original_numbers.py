@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 from helpers import originals
 
+from jax_mspac.losses import LOSSES as LOSSES_OF_A_STEP
+from jax_mspac.losses import Examples
+from jax_mspac.losses.base import alone
+from jax_mspac.losses.center_cluster import center_cluster
 from jax_mspac.losses.cross_modality_triplet import cross_modality_triplet
+from jax_mspac.losses.discriminative_center import discriminative_center
 from jax_mspac.losses.hetero_center import hetero_center
 from jax_mspac.losses.hetero_center_triplet import hetero_center_triplet
+from jax_mspac.losses.modality_shared import modality_shared
 from jax_mspac.losses.ranking import dual_constrained
 from jax_mspac.losses.triplet import batch_hard, weighted_regularized
 
@@ -27,6 +33,14 @@ def of_sides(loss, *, times=1, **options):
     return of
 
 
+def of_examples(loss):
+    def of(x):
+        labels = np.tile(originals.IDENTITIES, 2)
+        return loss(Examples({"before_neck": x[:, None]}, None, labels, 32, alone), {})
+
+    return of
+
+
 CODE = {"epsilon": 1e-6}
 LOSSES = {
     "weighted, epsilon": (64, of_all(weighted_regularized, **CODE)),
@@ -40,6 +54,10 @@ LOSSES = {
     "hetero-center 0.1": (64, of_sides(hetero_center, times=8, margin=0.1)),
     # All triplets of the batch at once.
     "cross-modality triplet": (64, of_sides(cross_modality_triplet)),
+    "intra-modality 0.1": (64, of_examples(LOSSES_OF_A_STEP["intra_modality"](margin=0.1))),
+    "modality-shared": (64, of_sides(modality_shared)),
+    "discriminative center": (64, of_all(discriminative_center)),
+    "center cluster": (64, of_all(center_cluster)),
 }
 # Loss and set -> the value, the norm of the gradient, and its first three numbers in row 32.
 NUMBERS = {
@@ -88,6 +106,26 @@ NUMBERS = {
         "random_20": (0.086910962, 0.04593623, [-0.00021707, 0.000348467, -1.73547e-06]),
         "mixed_2": (2.8160276, 0.1890835, [0.000501109, -0.000450418, 0.000453706]),
         "mixed_20": (2.79742, 0.1842752, [0.00199223, -0.000864092, 0.000631203]),
+    },
+    "modality-shared": {
+        "random_8": (0.021716889, 0.04248333, [-0.000174247, -5.03157e-05, -0.000175078]),
+        "random_20": (0.16772796, 0.1129803, [0.00018575, 0.000255882, 0.000317851]),
+        "mixed_20": (0.18101868, 0.1182882, [-0.000464732, 0.000378274, 0.000199389]),
+    },
+    "discriminative center": {
+        "random_8": (0.76525082, 0.01838936, [-3.44728e-05, 8.49189e-05, -2.93484e-05]),
+        "random_20": (0.74603133, 0.007117379, [-5.70676e-05, 9.31003e-06, -1.23839e-05]),
+        "mixed_20": (0.90432488, 0.008529898, [-1.24922e-05, -2.82277e-05, 9.0358e-05]),
+    },
+    "intra-modality 0.1": {
+        "random_8": (0.085474175, 0.2404708, [-0.00306111, 7.63725e-05, -0.00132678]),
+        "random_20": (0.010011078, 0.09554475, [0, 0, 0]),
+        "mixed_20": (3.2658563, 0.5999056, [-0.00223576, 0.00213628, -0.000870296]),
+    },
+    "center cluster": {
+        "random_8": (5.2761265, 0.124994, [-0.00104042, -0.000180262, -0.001516]),
+        "mixed_2": (1.3300848, 0.1762678, [-2.55537e-05, -0.000169835, -0.000820819]),
+        "mixed_20": (13.176115, 0.1249922, [0.00104824, -0.000557216, -0.000932512]),
     },
 }
 # The same of BDTR's ranking loss, in row 64.

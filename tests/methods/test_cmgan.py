@@ -147,7 +147,7 @@ def test_a_modality_that_is_missing_is_named(bad):
 @pytest.fixture
 def small(monkeypatch):
     """Accuracies of a small discriminator in each step of a small network on drawn people."""
-    monkeypatch.setitem(BACKBONES, "resnet18", resnet.backbone(resnet.BasicBlock, (1, 0, 0, 0)))
+    monkeypatch.setitem(BACKBONES, "resnet10", resnet.backbone(resnet.BasicBlock, (1, 0, 0, 0)))
 
     def accuracies(steps, **changes):
         config = game_config(**{"model.width": 16, "cmgan.every": 1, "cmgan.rate_factor": 2.0, **changes})

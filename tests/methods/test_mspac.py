@@ -12,28 +12,29 @@ from jax_mspac.errors import UserError
 from jax_mspac.runs.checkpoints import Checkpoints
 from jax_mspac.runtime import parallel
 
-ALL_LOSSES = {"loss.batch_hard.weight": 1.0, "loss.label_smoothing": 0.1, "loss.hetero_center.weight": 0.5}
+LOSSES = ("identity", "mecen", "hetero_center", "batch_hard")
+# All of one program for each number of devices, so that compilations are few.
+EVERYTHING = {
+    "loss.mecen.weight": 0.25,
+    "loss.batch_hard.weight": 2.0,
+    "loss.hetero_center.weight": 0.5,
+    "loss.label_smoothing": 0.1,
+    # A small one: after a large step the rounding of sums decides which of two images is the harder one.
+    "optimizer.learning_rate": 0.001,
+}
 
 
-@pytest.mark.parametrize("reduction", ["per_sample", "mean", "sum"])
-def test_four_devices_do_what_one_does(reduction):
-    # Weighted-regularized triplet, too; one of the two per reduction keeps the compilations few.
-    kind = "weighted_regularized" if reduction == "mean" else "batch_hard"
-    triplet = {"loss.batch_hard.weight": 0.0, f"loss.{kind}.weight": 1.0}
-    # A small learning rate: after a large step the rounding of sums decides which of two images is the harder one.
-    small = {"optimizer.learning_rate": 0.001}
-    config = tiny_config(**ALL_LOSSES | {"loss.mecen.reduction": reduction} | triplet | small)
+def test_four_devices_do_what_one_does_and_hold_the_same_state():
+    config = tiny_config(**EVERYTHING)
     (one, one_metrics), (four, four_metrics) = run(config, 1, steps=2), run(config, 4, steps=2)
     for first, second in zip(one_metrics, four_metrics, strict=True):
-        assert first.keys() == second.keys() >= {"loss", "identity", "mecen", "hetero_center", kind}
+        assert first.keys() == second.keys() == {"loss", "learning_rate", *LOSSES}
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=2e-4)
+        expected = sum(weight * first[name] for weight, name in zip((1, 0.25, 0.5, 2), LOSSES, strict=True))
+        np.testing.assert_allclose(first["loss"], expected, rtol=1e-5)
     # Parameters, BatchNorm statistics, heads, centers and momenta: everything.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
-
-
-def test_every_device_holds_the_same_state():
-    state, _ = run(tiny_config(**ALL_LOSSES), 4, steps=2)
-    for leaf in jax.tree.leaves(state):
+    for leaf in jax.tree.leaves(four):
         shards = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(shards) == 4 and shards[0].shape == leaf.shape
         for shard in shards[1:]:
@@ -41,8 +42,8 @@ def test_every_device_holds_the_same_state():
 
 
 def test_step_is_reproducible_to_the_bit():
-    config = tiny_config(**ALL_LOSSES)
-    (one, one_metrics), (two, two_metrics) = run(config, 2, steps=2), run(config, 2, steps=2)
+    config = tiny_config(**EVERYTHING)
+    (one, one_metrics), (two, two_metrics) = run(config, 4, steps=2), run(config, 4, steps=2)
     assert one_metrics == two_metrics
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, (one, two)))
 
@@ -61,40 +62,38 @@ def test_loss_falls_on_one_batch():
     assert int(state.step) == 20
 
 
-def test_weights_of_the_loss_terms():
-    config = tiny_config(**ALL_LOSSES | {"loss.mecen.weight": 0.25, "loss.batch_hard.weight": 2.0})
-    _, (metrics,) = run(config, 1)
-    expected = (
-        metrics["identity"] + 0.25 * metrics["mecen"] + 0.5 * metrics["hetero_center"] + 2.0 * metrics["batch_hard"]
-    )
-    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+def abstract_step(config):
+    """The method, and the shapes of its state and metrics after a step: traced, not compiled."""
+    method = methods.build(config, num_identities=CLASSES)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), make_batch(config))
+    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], jax.local_devices()[:1])
+    return method, *jax.eval_shape(update, state, batch)
 
 
 def test_switched_off_losses_leave_no_trace():
-    state, (metrics,) = run(tiny_config(**{"loss.mecen.weight": 0.0}), 1)
-    assert not {"mecen", "hetero_center", "batch_hard"} & metrics.keys()
+    _, state, metrics = abstract_step(tiny_config(**{"loss.mecen.weight": 0.0}))
+    assert metrics.keys() == {"loss", "identity", "learning_rate"}
     assert set(state.training["networks"]["heads"]["params"]) == {"classifier"}
 
 
 def test_part_identity_loss_embeds_stripes():
     config = tiny_config(**{"loss.identity": "part", "model.stripes": 2, "model.parts": ()})
-    method = methods.build(config, num_identities=CLASSES)
-    state, (metrics,) = run(config, 1)
+    method, state, _ = abstract_step(config)
     assert state.training["networks"]["heads"]["params"]["classifier"].shape == (2, 32, CLASSES)
-    features = method.embed(jax.device_get(state.variables), make_batch(config)["visible"]["image"][0], "visible")
+    images = jax.ShapeDtypeStruct((P * K, config.data.height, config.data.width, 3), np.uint8)
+    features = jax.eval_shape(lambda v, x: method.embed(v, x, "visible"), state.variables, images)
     assert features["after_neck"].shape == (P * K, 2 * 32)
-    assert np.isfinite(metrics["loss"])
 
 
-def test_projected_centers_stay_unit_and_others_need_not():
-    lengths = {}
-    for centers in ("normalize", "project"):
-        config = tiny_config(**{"loss.mecen.centers": centers, "optimizer.centers_factor": 50.0})
-        state, _ = run(config, 2, steps=2)
-        heads = jax.device_get(state.training["networks"]["heads"]["params"])
-        lengths[centers] = np.linalg.norm(heads["mecen"]["centers"], axis=1)
-    np.testing.assert_allclose(lengths["project"], 1.0, rtol=1e-6)
-    assert abs(lengths["normalize"] - 1.0).max() > 1e-3
+@pytest.mark.parametrize("centers", ["normalize", "project"])
+def test_projected_centers_stay_unit_and_others_need_not(centers):
+    method = methods.build(tiny_config(**{"loss.mecen.centers": centers}), num_identities=CLASSES)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    networks = {**state.variables, **state.training["networks"]}
+    params = jax.tree.map(lambda x: np.full(x.shape, 2, x.dtype), {name: networks[name]["params"] for name in networks})
+    lengths = np.linalg.norm(method.constrain(params)["heads"]["mecen"]["centers"], axis=1)
+    np.testing.assert_allclose(lengths, 1.0 if centers == "project" else 2 * 32**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("p, kept", [(-0.4, 1.0), (1.9, 1.9), (30.0, 10.0)])
@@ -120,21 +119,16 @@ def test_identity_loss_may_sit_before_the_neck():
 
 def test_groups_have_their_own_learning_rates():
     # A factor of zero freezes its group and no other.
-    config = tiny_config(**{"optimizer.backbone_factor": 0.0})
-    method = methods.build(config, num_identities=CLASSES)
-    before = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
-    after = jax.device_get(run(config, 1)[0])
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        before.variables["embedder"]["params"]["backbone"],
-        after.variables["embedder"]["params"]["backbone"],
-    )
-    one, two = (state.training["networks"]["heads"]["params"] for state in (before, after))
-    assert not np.array_equal(one["classifier"], two["classifier"])
-    assert not np.array_equal(one["mecen"]["centers"], two["mecen"]["centers"])
-    assert not np.array_equal(
-        before.variables["embedder"]["params"]["neck"]["scale"], after.variables["embedder"]["params"]["neck"]["scale"]
-    )
+    method = methods.build(tiny_config(**{"optimizer.backbone_factor": 0.0}), num_identities=CLASSES)
+    state = jax.eval_shape(method.init, jax.random.key(0))
+    networks = {"embedder": state.variables["embedder"], "heads": state.training["networks"]["heads"]}
+    ones = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), {name: networks[name]["params"] for name in networks})
+    optimizer = method.players["embedder"].optimizer
+    updates, _ = jax.jit(lambda ones: optimizer.update(ones, optimizer.init(ones), ones))(ones)
+    backbone = jax.tree.leaves(updates["embedder"].pop("backbone"))
+    assert backbone and all((leaf == 0).all() for leaf in backbone)
+    assert {"neck", "attention"} <= updates["embedder"].keys() and updates["heads"].keys() == {"classifier", "mecen"}
+    assert all((leaf != 0).all() for leaf in jax.tree.leaves(updates))
 
 
 def test_partition_that_does_not_divide_is_refused_before_anything_is_built():
@@ -154,13 +148,13 @@ def test_method_is_a_value():
 
 
 def test_checkpoint_of_four_devices_goes_on_with_another_number(tmp_path):
-    config = tiny_config(**ALL_LOSSES)
+    config = tiny_config(**EVERYTHING)
     method = methods.build(config, num_identities=CLASSES)
     state, _ = run(config, 4)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state)
     losses = {}
-    for devices in (4, 2, 1):
+    for devices in (4, 1):
         with Checkpoints(tmp_path) as checkpoints:
             restored = checkpoints.restore(1, jax.eval_shape(method.init, jax.random.key(0)))
         jax.tree.map(np.testing.assert_array_equal, restored, jax.device_get(state))
@@ -168,7 +162,7 @@ def test_checkpoint_of_four_devices_goes_on_with_another_number(tmp_path):
         update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
         _, metrics = update(restored, parallel.shard(make_batch(config, devices, seed=1), used))
         losses[devices] = float(metrics["loss"])
-    np.testing.assert_allclose([losses[2], losses[1]], losses[4], rtol=1e-4)
+    np.testing.assert_allclose(losses[1], losses[4], rtol=1e-4)
 
 
 @pytest.mark.parametrize("alone, other", [("visible", "infrared"), ("infrared", "visible")])

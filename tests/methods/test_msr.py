@@ -18,7 +18,6 @@ from jax_mspac.errors import UserError
 from jax_mspac.losses import Examples
 from jax_mspac.methods.msr import Msr
 from jax_mspac.models import resnet
-from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.runs import results
 from jax_mspac.training.loop import train
 
@@ -78,8 +77,7 @@ def test_the_loss_is_the_formula():
         np.testing.assert_allclose(outcome.metrics[name], value, rtol=1e-5, err_msg=name)
 
 
-def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality(monkeypatch):
-    monkeypatch.setitem(BACKBONES, "resnet18", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
+def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality():
     method = built()
     state = jax.jit(method.init)(jax.random.key(0, impl="rbg"))
     assert state.training["networks"].keys() == {"heads", "specific"}
@@ -122,8 +120,7 @@ def test_without_own_layers_or_one_modality_it_says_so():
 
 
 @pytest.mark.slow
-def test_a_run_moves_all_of_its_networks_and_ends_with_the_metric(tmp_path, monkeypatch):
-    monkeypatch.setitem(BACKBONES, "resnet18", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
+def test_a_run_moves_all_of_its_networks_and_ends_with_the_metric(tmp_path):
     folder = small_runs.draw(tmp_path)
     fields = {
         "method": "msr",

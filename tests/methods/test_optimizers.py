@@ -100,3 +100,16 @@ def test_adamw_decays_decoupled_from_the_gradient():
     params = {"kernel": jnp.full((1, 1), 4.0)}
     updates, _ = transform.update({"kernel": jnp.full((1, 1), 7.0)}, transform.init(params), params)
     np.testing.assert_allclose(updates["kernel"], [[-0.1 * (1.0 + 0.5 * 4.0)]], rtol=1e-4)
+
+
+def test_adam_adds_the_decay_to_the_gradient_and_adamw_does_not():
+    params, gradients = {"kernel": jnp.full((1, 1), 2.0)}, {"kernel": jnp.full((1, 1), 0.01)}
+    for name, gradient, apart in (("adam", 0.01 + 0.1 * 2.0, 0.0), ("adamw", 0.01, 0.1 * 2.0)):
+        recipe = Recipe(name=name, learning_rate=0.1, weight_decay=0.1, schedule="constant", warmup=0.0)
+        transform = optimizers.build(recipe, 10, lambda path: "other")
+        updates, state = transform.update(gradients, transform.init(params), params)
+        # After the first step the moments are the gradient and its square: the rate times the sign.
+        np.testing.assert_allclose(updates["kernel"], [[-0.1 * (1 + apart)]], rtol=1e-4)
+        updates, _ = transform.update({"kernel": jnp.zeros((1, 1))}, state, {"kernel": jnp.zeros((1, 1))})
+        first, second = 0.9 * 0.1 * gradient / 0.19, 0.999 * 0.001 * gradient**2 / (1 - 0.999**2)
+        np.testing.assert_allclose(updates["kernel"], [[-0.1 * first / np.sqrt(second)]], rtol=1e-3)

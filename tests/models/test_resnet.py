@@ -146,6 +146,22 @@ def test_bfloat16_keeps_parameters_and_statistics_in_float32(agw):
     assert np.abs(np.asarray(out, np.float32) - expected).mean() < 0.05 * np.abs(expected).mean()
 
 
+def test_what_is_computed_again_is_the_same():
+    x = {"visible": images()["visible"]}
+
+    def graded(model):
+        def loss(variables):
+            out, updates = model.apply(variables, x, train=True, mutable=["batch_stats"])
+            return jnp.square(out).mean(), updates
+
+        variables = filled(model, images())
+        (value, updates), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(variables)
+        return value, updates, gradients["params"]
+
+    plain, again = (graded(network("shallow", width=4, shared_from=0, remat=remat)) for remat in (False, True))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), plain, again)
+
+
 def test_bad_fields_are_named_together():
     with pytest.raises(SettingsError) as error:
         network("resnet18", width=0, last_stride=3, shared_from=6)

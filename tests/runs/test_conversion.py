@@ -73,6 +73,7 @@ def converted(tmp_path_factory):
     tree = draw_sysu_tree(root / "tree")
     forms = {
         "agw": ("agw_best.t", "scores"),
+        "caj": ("caj_best.t", "scores"),
         "hetero_center": ("hc.pth", "wrapped"),
         "hetero_center_triplet": ("hct.safetensors", "flat"),
     }
@@ -125,14 +126,23 @@ def test_image_files_embed_as_in_the_public_code(converted):
 
 
 @pytest.mark.slow
-def test_a_converted_run_is_evaluated_and_reported_and_says_what_is_not_known(converted):
-    folder = converted("hetero_center_triplet")
+@pytest.mark.parametrize(
+    ("system", "name"),
+    [
+        ("agw", "agw_best.t"),
+        ("caj", "caj_best.t"),
+        ("hetero_center", "hc.pth"),
+        ("hetero_center_triplet", "hct.safetensors"),
+    ],
+)
+def test_a_converted_run_is_evaluated_and_reported_and_says_what_is_not_known(converted, system, name):
+    folder = converted(system)
     saved, config = json.loads((folder / "config.json").read_text()), config_for("mspac")
     config.data.source, config.data.data_dir = saved["data"]["source"], saved["data"]["data_dir"]
     outcome = evaluate_checkpoint(config, folder)
-    assert outcome["method"] == "hetero_center_triplet" and outcome["rows"] and outcome["data"]["own"]
+    assert outcome["method"] == system and outcome["rows"] and outcome["data"]["own"]
     (note,) = [note for note in outcome["notes"] if "not known" in note]
-    assert "hct.safetensors" in note
+    assert name in note
     assert (folder / "results.json").exists()
     page = report(folder).read_text()
     assert "not known" in page and "that training has not seen" not in page
@@ -186,10 +196,11 @@ def test_every_leaf_of_agw_and_caj_comes_from_the_file_and_goes_back(networks):
     ("system", "count", "names"),
     [
         ("rle", 1296, ("middle_module.middle.layer3.5.bn2.weight", "bottleneck2.bias", "classifierg.weight")),
+        ("mpanet", 334, ("backbone.MAM3.channel_attention.2.weight", "infrared_classifier_.weight", "bn_neck.bias")),
         ("deen", 1048, ("MFA3.PNL.W.1.running_var", "DEE.FC23.weight", "MFA1.CNL.W.0.bias", "bottleneck.bias")),
     ],
 )
-def test_networks_of_rle_and_deen_go_to_their_names_and_back(system, count, names):
+def test_networks_of_rle_mpanet_and_deen_go_to_their_names_and_back(system, count, names):
     config = config_for(system, **{"model.backbone": "resnet50", "model.width": 4})
     config = methods.configured(config)
     layout, torch_names = methods.named(system).layout, BACKBONES["resnet50"].torch_names
@@ -200,7 +211,8 @@ def test_networks_of_rle_and_deen_go_to_their_names_and_back(system, count, name
     tensors = layouts.tensors_of(networks, layout, torch_names, source="run")
     assert len(tensors) == count and set(names) <= set(tensors)
     assert layout.lacks(tensors) == [] and layout.classes(tensors) == 5
-    assert layout.settings(tensors) == {"model.backbone": "resnet50", "model.width": 4}
+    held = {"model.modality_alleviation": 2, "model.pattern_masks": 6} if system == "mpanet" else {}
+    assert layout.settings(tensors) == {"model.backbone": "resnet50", "model.width": 4, **held}
     zeros = jax.tree.map(np.zeros_like, networks)
     jax.tree.map(np.testing.assert_array_equal, layouts.load(zeros, tensors, layout, torch_names, source="w"), networks)
     others = [name for name, other in conversion.convertible().items() if not other.lacks(tensors)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import app, flags
-from helpers import indexes, small_runs
+from helpers import films, indexes, small_runs
 from PIL import Image
 
 from jax_mspac.search import __main__ as door
@@ -93,6 +93,46 @@ def test_what_cannot_be_done_is_one_line(search, run, shots, tmp_path):
         (("remove",), "remove which entries"),
     ):
         assert message in search(*arguments, fails=True), arguments
+
+
+def test_add_footage_and_a_sheet_of_its_people(search, run, tmp_path):
+    shots = films.save_frames(tmp_path / "film")
+    boxes = films.save_boxes(tmp_path / "gt.txt")
+    options = ("--frames", shots, "--modality", "visible", "--fps", "10", "--time", "2026-11-28 10:00")
+    told = search("add", "--model", run, *options, "--boxes", boxes, "--camera", "gate", "--every", "2")
+    assert told.startswith("2 new, 0 replaced, 0 with other labels, 0 as they were; the index had 0 entries and has 2")
+    listed = search("list")
+    assert f"{shots}#track=3" in listed and "box=10,20,24,48, track=3" in listed and "frame=" in listed
+    crop = Image.fromarray(films.frames()[0][20:68, 10:34])
+    crop.save(tmp_path / "query.png")
+    search("query", tmp_path / "query.png", "--modality", "visible", "--sheet", tmp_path / "sheet.png")
+    found = json.loads(search("query", tmp_path / "query.png", "--modality", "visible", "--json"))["hits"]
+    assert [hit["path"] for hit in found] == [f"{shots}#track=3", f"{shots}#track=8"]
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    # The same crop twice: as the query, and as the first hit a row below.
+    query, hit = (sheet[14 + row : 14 + row + 256, 14 : 14 + 128] for row in (0, 256 + 14 + 54))
+    np.testing.assert_array_equal(hit, query)
+    assert json.loads(search("remove", shots, "--json")) == {"removed": 2, "entries": 0}
+
+    detector = films.save_detector(tmp_path / "people.onnx", np.zeros((1, 40, 6)))
+    told = search("add", "--model", run, *options, "--detector", detector, "--min_score", "0.5")
+    assert told.startswith("0 new") and "has 0" in told
+    odd = films.save_boxes(tmp_path / "odd.txt", some=[(0, "1", 500, 0, 9, 9)])
+    told = search("add", "--model", run, *options, "--boxes", odd, fails=True)
+    assert "not all frames and boxes can be read" in told and "1.png#box=500,0,9,9: the box lies outside" in told
+    for arguments, message in (
+        (("--frames", shots), "where are people in --frames"),
+        (("--frames", shots, "--boxes", boxes, "--detector", "hog"), "where are people in --frames"),
+        (("--frames", shots, "--video", "a.mp4", "--boxes", boxes), "--video and --frames are given"),
+        (("--frames", shots, "--boxes", boxes, "--images", shots), "--images is of images"),
+        (("--frames", shots, "--boxes", boxes, shots), f"{shots} is of images"),
+        (("--frames", shots, "--boxes", boxes, "--metadata", "a.csv"), "--metadata is of images"),
+        (("--frames", shots, "--boxes", boxes), "--modality is required"),
+        (("--frames", shots, "--boxes", boxes, "--detector_layout", "yolov5"), "--detector_layout is of --detector"),
+        (("--images", shots, "--every", "2"), "--every is of footage"),
+        (("--video", "none.mp4", "--detector", "hog", "--modality", "visible"), "there is no such video file"),
+    ):
+        assert message in search("add", "--model", run, *arguments, fails=True), arguments
 
 
 def test_calibrate_prints_thresholds_and_queries_say_match(search, run, shots, tmp_path):

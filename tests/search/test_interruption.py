@@ -5,13 +5,15 @@ import time
 
 import numpy as np
 import pytest
-from helpers import indexes, small_runs
+from helpers import films, indexes, small_runs
+from PIL import Image
 
 import jax_mspac
+from jax_mspac.search import crops
 from jax_mspac.search.entries import Filter
 from jax_mspac.search.store import FEATURES
 
-IMAGES, KILLS = 240, 6
+IMAGES, KILLS = 240, 20
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,60 @@ def test_kills_at_any_moment_lose_and_repeat_nothing(tmp_path, model, images):
         assert check(index, model) == set(map(str, images))
         assert index.add(images, model=model, modality="visible").unchanged == IMAGES
     assert kills == KILLS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["boxes", "tracks", "detector"])
+def test_kills_while_footage_is_added_lose_and_repeat_nothing(tmp_path, model, kind):
+    """Of a detector, "done" are frames; of boxes, those that are embedded, which of a track is not yet an entry."""
+    shots = films.save_frames(tmp_path / "shots")
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (120, 96, 160, 3), np.uint8), 1):
+        Image.fromarray(pixels).save(shots / f"{number}.png", compress_level=1)
+    places = [((number // 20) * 20 % 100, number % 20) for number in range(120)]
+    rows = [(frame, str(frame // 20), x, y, 24, 48) for frame, (x, y) in enumerate(places)]
+    footage = {"frames": shots, "boxes": films.save_boxes(tmp_path / "b.txt", some=rows, tracks=kind == "tracks")}
+    expected, per_frame = (6 if kind == "tracks" else 120), 1
+    if kind == "detector":
+        output = np.zeros((1, 40, 6))
+        output[0, :2] = (10, 20, 34, 68, 0.9, 0), (100, 30, 128, 86, 0.6, 0)
+        footage = {"frames": shots, "detector": films.save_detector(tmp_path / "a.onnx", output)}
+        expected, per_frame = 240, 2
+    told, folder = tmp_path / "told", tmp_path / "index"
+    told.write_text("")
+    rng, kills, status = np.random.default_rng(1), 0, None
+    while status != 0:
+        before = len(told.read_text())
+        process = indexes.start_adding_footage(folder, footage, model.workdir, told)
+        deadline = time.monotonic() + 120
+        while len(told.read_text()) == before and process.is_alive():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        if kills < 4:
+            time.sleep(rng.uniform(0, 0.1))
+            process.kill()
+            kills += 1
+        process.join()
+        status = process.exitcode
+        assert status in (0, -9)
+        reported = max(map(int, told.read_text().split()), default=0)
+        with jax_mspac.Index.open(folder) as index:
+            entries = index.entries()
+            assert len({entry.path for entry in entries}) == len(entries) == len(index)
+            if kind == "boxes":
+                assert len(index) >= reported
+            # What counts as searched is there.
+            searched = index._store.fact(f"detected {shots}") or {"frames": 0}
+            assert len(index) >= searched["frames"] * (per_frame if kind == "detector" else 0)
+    with jax_mspac.Index.open(folder) as index:
+        assert len(index) == expected
+        store = index._store
+        with store.reading():
+            positions = store.positions(Filter())
+            features, entries = np.array(store.features()[positions]), store.entries(positions)
+        if kind != "tracks":
+            pictures = [crops.picture(entry) for entry in entries]
+            np.testing.assert_allclose(features, model.embed(pictures, "visible"), atol=1e-5)
+        assert index.add_footage(**footage, model=model, modality="visible").unchanged == expected
 
 
 def test_two_processes_add_the_same_images_once(tmp_path, model, images):

@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
+from helpers import small_runs
 from helpers.trees import draw_folder_tree, draw_sysu_tree
 
 import jax_mspac
@@ -37,7 +38,7 @@ def folder_config(tmp_path, **overrides):
     config.data.height, config.data.width = 32, 16
     config.data.test_fraction, config.data.val_fraction = 0.3, 0.3
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
-    config.model.width, config.model.parts = 4, (2, 1)
+    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, (2, 1)
     config.train.steps, config.train.log_every = 6, 1
     config.checkpoint.every, config.eval.every = 2, 3
     config.eval.trials, config.eval.batch = 2, 5
@@ -53,6 +54,15 @@ def trained(tmp_path_factory):
     draw_folder_tree(tmp_path / "tree", identities=identities, images=2)
     config = folder_config(tmp_path, **{"eval.baselines": True})
     return config, tmp_path / "run", train(config, tmp_path / "run")
+
+
+@pytest.fixture
+def linear(trained):
+    """A config for what does not depend on the network: that of `trained`, of a method that compiles in no time."""
+    small_runs.register()
+    config = trained[0].copy_and_resolve_references()
+    config.method = "linear"
+    return config
 
 
 def metrics_of(workdir):
@@ -178,8 +188,8 @@ def test_other_settings_in_the_same_workdir_are_refused(trained):
         train(other, workdir)
 
 
-def test_test_identities_choose_no_checkpoint(trained, tmp_path, capsys):
-    config = trained[0].copy_and_resolve_references()
+def test_test_identities_choose_no_checkpoint(linear, tmp_path, capsys):
+    config = linear
     config.data.val_fraction, config.eval.every, config.train.steps = 0.0, 1, 2
     train(config, tmp_path / "run")
     assert "no val split: watching the test split instead" in capsys.readouterr().out
@@ -188,8 +198,8 @@ def test_test_identities_choose_no_checkpoint(trained, tmp_path, capsys):
         assert checkpoints.steps == [1, 2] and checkpoints.best is None
 
 
-def test_a_first_attempt_without_a_checkpoint_may_be_mended(trained, tmp_path):
-    config = trained[0].copy_and_resolve_references()
+def test_a_first_attempt_without_a_checkpoint_may_be_mended(linear, tmp_path):
+    config = linear
     config.batch.identities = 400
     with pytest.raises(UserError, match="config.batch.identities is 400, but only"):
         train(config, tmp_path / "run")
@@ -231,8 +241,8 @@ def test_sysu_validation_chooses_the_checkpoint_and_the_table_is_of_the_test_spl
     config.data.source, config.data.data_dir = str(tmp_path / "tree"), str(tmp_path / "tfds")
     config.data.height, config.data.width = 32, 16
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
-    config.model.backbone, config.model.width, config.model.parts = "resnet18", 4, (2, 1)
-    config.model.pretrained = "none"
+    small_runs.register()
+    config.method, config.model.pretrained = "linear", "none"
     config.train.steps, config.train.log_every, config.checkpoint.every = 6, 1, 6
     config.eval.every, config.eval.trials, config.eval.batch = 2, 2, 5
     config_lib.validate(config)
@@ -289,6 +299,7 @@ def test_sysu_run_is_killed_resumes_and_evaluates_both_modes(tmp_path):
         "--config.data.height=96",
         "--config.data.width=32",
         "--config.model.pretrained=none",
+        "--config.model.backbone=resnet10",
         "--config.model.width=4",
         "--config.batch.identities=4",
         "--config.batch.visible=1",

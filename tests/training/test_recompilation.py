@@ -116,7 +116,8 @@ def run(folder, workdir, **changes):
 
 def test_a_network_is_compiled_in_the_first_epoch_and_never_again(observe, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(methods.METHODS, "tiny", System(title="Tiny", build=build))
-    network = {"model.width": 4, "model.parts": (2, 1), "loss.weighted_regularized.weight": 1.0}
+    network = {"model.backbone": "resnet10", "model.width": 4, "model.parts": (2, 1)}
+    network["loss.weighted_regularized.weight"] = 1.0
     run(folder, tmp_path / "run", method="tiny", **network)
     before = observe.before_step
     assert list(before) == list(range(1, STEPS + 1))

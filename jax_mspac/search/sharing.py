@@ -1,0 +1,133 @@
+"""Images that several processes add together: each embeds a share into a shard, and one puts the shards together.
+
+A shard is an index in the folder of the whole one, written by one process. What a process had stored when it ended,
+however it ended, is in its shard; the next command puts the shards that it finds into the index before anything else.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jax_mspac.errors import UserError
+from jax_mspac.runtime import distributed
+from jax_mspac.search import adding
+from jax_mspac.search.adding import Added
+from jax_mspac.search.database import FILE
+from jax_mspac.search.embedded import Embedded
+from jax_mspac.search.entries import Entry, Filter
+from jax_mspac.search.sources import Source
+from jax_mspac.search.store import Store
+
+_SHARD = "shard-"
+# Facts of a shard: entries of the index that have other labels, and what `Added` tells.
+_RELABELED, _ADDED = "relabeled", "added"
+# Entries that are taken from a shard at a time.
+_BLOCK = 1024
+
+
+def add(
+    index: Embedded,
+    found: Sequence[Source],
+    *,
+    batch: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Added:
+    """As `adding.add_all`, by all processes of the runtime, which call it with equal arguments and share the folder.
+
+    Args:
+      index: with its model loaded.
+      found: all files; each process takes every so many.
+      batch: images that are embedded and stored at a time.
+      progress: called with the images of this process.
+
+    Returns:
+      What all have done, on each.
+
+    Raises:
+      UserError: the processes see different files or folders, or have different models.
+    """
+    folder = index.folder
+    distributed.check_shared(folder)
+    listed = ((f"{source.path}\n{source.modality}\n{source.camera}\n{source.time}\n").encode() for source in found)
+    distributed.check_same("the images to add", listed)
+    network, identity = index.model_of(None)
+    distributed.check_same("the model", [identity["digest"].encode()])
+    _alone(lambda: merge(index))
+    number, count = jax.process_index(), jax.process_count()
+    with Store(folder / f"{_SHARD}{number}", create=True) as store:
+        shard = Embedded(store, loaded=(network, identity))
+        relabeled: list[Entry] = []
+        added = adding.add_all(
+            found[number::count],
+            network,
+            batch=batch,
+            known=index.known,
+            put=shard.put,
+            relabel=relabeled.extend,
+            progress=progress,
+        )
+        with store.writing():
+            store.set_fact(_RELABELED, [dataclasses.asdict(entry) for entry in relabeled])
+            store.set_fact(_ADDED, dataclasses.asdict(added))
+    distributed.barrier()
+    total: dict[str, Any] = dataclasses.asdict(Added())
+    for other in range(count):
+        with Store(folder / f"{_SHARD}{other}", create=False) as store:
+            for name, value in store.fact(_ADDED).items():
+                total[name] = {**total[name], **value} if isinstance(value, dict) else total[name] + value
+    distributed.barrier()
+    _alone(lambda: merge(index))
+    return Added(**total)
+
+
+def check_none(folder: pathlib.Path) -> None:
+    """Raises a UserError where shards lie in the folder of an index: what they hold would come after what is done now.
+
+    So it is while processes add together, and after they were interrupted.
+    """
+    if shards := sorted(path.name for path in folder.glob(f"{_SHARD}*")):
+        raise UserError(
+            f"{folder} holds {', '.join(shards)}: processes add to it together, or were interrupted. Let them end, or "
+            "give their command again; one process does, with --num_processes=1 --process_id=0 and any "
+            "--coordinator_address"
+        )
+
+
+def merge(index: Embedded) -> None:
+    """Puts the shards that lie in the folder of an index into it, and removes them; nothing where there are none.
+
+    Interrupted it goes on with the next call: an entry that is there already is replaced by itself.
+
+    Raises:
+      UserError: a shard is of another model than the index.
+    """
+    for folder in sorted(index.folder.glob(f"{_SHARD}*")):
+        if (folder / FILE).exists():
+            with Store(folder, create=True) as store:
+                _take(index, store, folder)
+        shutil.rmtree(folder)
+
+
+def _take(index: Embedded, shard: Store, folder: pathlib.Path) -> None:
+    with shard.reading():
+        positions, features = shard.positions(Filter()), shard.features()
+        for start in range(0, len(positions), _BLOCK):
+            some = positions[start : start + _BLOCK]
+            try:
+                index.put(shard.entries(some), np.array(features[some]), identity=shard.fact("model"))
+            except UserError as error:
+                raise UserError(f"{folder}, left by an interrupted command: {error}, or delete this folder") from error
+        if relabeled := shard.fact(_RELABELED):
+            index.relabel([Entry(**entry) for entry in relabeled])
+
+
+def _alone(work: Callable[[], None]) -> None:
+    """Does the work on the main process, while the others wait."""
+    if distributed.is_main():
+        work()
+    distributed.barrier()
