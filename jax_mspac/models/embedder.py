@@ -13,7 +13,7 @@ from jax_mspac.kernels import KERNELS
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
-from jax_mspac.models.input_forms import INPUT_FORMS, zero_padded
+from jax_mspac.models.input_forms import INPUT_FORMS, completed, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.multi_scale import EMBEDDINGS
 from jax_mspac.models.pooling import EXPONENT, GeneralizedMeanPool, average_pool, split_stripes
@@ -68,7 +68,9 @@ class Embedder(nn.Module):
     nonlocal_channels: int = setting(0, at_least(0), "inner channels of these; 0: half of their channels")
     multi_scale: bool = setting(False, None, "DEEN's attention to the map before each of layers 1 to 3")
     diverse_embeddings: bool = setting(False, None, "DEEN's: two further embeddings of an image, from layer 4 on")
-    input_form: str = setting("rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality")
+    input_form: str = setting(
+        "rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality; four_channels: RGB and infrared"
+    )
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
     attention_kernel: int = setting(7, ODD, "of the spatial gate")
@@ -124,7 +126,8 @@ class Embedder(nn.Module):
         """Embeds images of one modality or both.
 
         Args:
-          images: modality -> normalized float images [n, H, W, 3]. `init` needs both modalities.
+          images: modality -> normalized float images [n, H, W, 3]. `init` needs both modalities. With "four_channels"
+            they may be [n, H, W, 4], of what the other modality would have seen: see `input_forms`.
           train: whether batch normalization uses and updates the statistics of the batch.
 
         Returns:
@@ -139,6 +142,8 @@ class Embedder(nn.Module):
             raise SettingsError(dict.fromkeys(misfits))
         if self.input_form == "zero_padding":
             images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
+        if self.input_form == "four_channels":
+            images = {modality: completed(x, modality=modality) for modality, x in images.items()}
         x = _backbone(self, name="backbone")(images, train=train)
         x = CascadedPartAttention(
             parts=self.parts,

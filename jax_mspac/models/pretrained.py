@@ -93,7 +93,8 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], names: Torch
 
     Every tensor is accounted for: all that are not ignored have to fit. A stem of two gray channels gets the sum of the
     stem's kernels for R, G and B in each of the two, and so starts with what the network of colors makes of a gray
-    image.
+    image. One of four, R, G, B and infrared, gets these kernels and their sum, half of each: it starts with the mean of
+    what that network makes of the colors and of the infrared image.
 
     Args:
       variables: of an `Embedder`: {"params": {"backbone": ...}, "batch_stats": {"backbone": ...}}.
@@ -121,6 +122,8 @@ def load_into(variables: PyTree, tensors: Mapping[str, np.ndarray], names: Torch
         value, shape = tensors[key], tuple(leaf.shape[i] for i in np.argsort(axes)) if axes else leaf.shape
         if name == names.stem and shape[1] == 2 and value.shape[1:2] == (3,):
             value = np.repeat(value.sum(axis=1, keepdims=True), 2, axis=1)
+        if name == names.stem and shape[1] == 4 and value.shape[1:2] == (3,):
+            value = np.concatenate([value, value.sum(axis=1, keepdims=True)], axis=1) / 2
         if value.shape != shape:
             problems.append(f"{name}: shape {value.shape}, the backbone needs {shape}")
         elif not (jnp.issubdtype(value.dtype, jnp.floating) and np.isfinite(value).all()):

@@ -10,7 +10,7 @@ from jax_mspac.methods import augmentation
 from jax_mspac.models import pretrained, resnet
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder
-from jax_mspac.models.input_forms import zero_padded
+from jax_mspac.models.input_forms import completed, four_channels, zero_padded
 from jax_mspac.models.resnet import TORCH_NAMES
 
 MODALITIES = ("visible", "infrared")
@@ -98,6 +98,35 @@ def test_pretrained_stem_sees_a_gray_image():
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+def test_four_channels_are_the_colors_and_the_gray_of_infrared():
+    x = jnp.array([[[[1.0, 10.0, 100.0], [2.0, 2.0, 2.0]]]])
+    gray = [0.299 + 5.87 + 11.4, 2.0]
+    np.testing.assert_allclose(four_channels(x, 2 * x)[0, 0], [[1, 10, 100, 2 * gray[0]], [2, 2, 2, 4]], rtol=1e-6)
+    np.testing.assert_allclose(completed(x, modality="visible")[0, 0], [[1, 10, 100, 0], [2, 2, 2, 0]])
+    np.testing.assert_allclose(completed(x, modality="infrared")[0, 0], [[0, 0, 0, g] for g in gray], rtol=1e-6)
+    four = jnp.ones((2, 3, 3, 4))
+    assert completed(four, modality="visible") is four
+
+
+def test_a_pretrained_stem_of_four_channels_sees_the_mean_of_colors_and_infrared():
+    color, four = embedder(), embedder(input_form="four_channels")
+    loaded = pretrained.load_into(zeros(four), weights(), TORCH_NAMES, source="w")
+    kernel = loaded["params"]["backbone"]["shared"]["conv1"]["kernel"]
+    expected = weights()["conv1.weight"].transpose(2, 3, 1, 0)
+    assert kernel.shape == (7, 7, 4, 4)
+    np.testing.assert_allclose(kernel[:, :, :3], expected / 2, rtol=1e-6)
+    np.testing.assert_allclose(kernel[:, :, 3], expected.sum(axis=2) / 2, rtol=1e-5, atol=1e-6)
+    # Of a gray scene, which both cameras see alike, the network makes what that of colors does.
+    reference = pretrained.load_into(zeros(color), weights(), TORCH_NAMES, source="w")
+    gray = {m: jnp.repeat(x[..., :1], 3, axis=-1) for m, x in images().items()}
+    both = {m: four_channels(x, x) for m, x in gray.items()}
+    found = jax.jit(lambda v, x: four.apply(v, x, train=False)["before_neck"])(loaded, both)
+    known = jax.jit(lambda v, x: color.apply(v, x, train=False)["before_neck"])(reference, gray)
+    np.testing.assert_allclose(found, known, atol=1e-4 * np.abs(known).max())
+    again = pretrained.tensors_of(loaded, TORCH_NAMES, source="run")
+    np.testing.assert_array_equal(again["conv1.weight"].transpose(2, 3, 1, 0), kernel)
+
+
 def test_a_pretrained_stem_of_another_size_is_still_refused():
     tensors = weights() | {"conv1.weight": np.ones((4, 3, 5, 5), np.float32)}
     with pytest.raises(UserError, match=r"conv1\.weight: shape .*\(4, 2, 7, 7\)"):
@@ -119,7 +148,7 @@ def test_non_local_blocks_stay_as_they_are_when_weights_are_loaded():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"input_form": "gray"}, "'gray'; expected one of 'rgb', 'zero_padding'"),
+        ({"input_form": "gray"}, "'gray'; expected one of 'rgb', 'zero_padding', 'four_channels'"),
         ({"input_form": "zero_padding", "shared_from": 1}, "shared_from is 1; expected 0"),
     ],
 )
