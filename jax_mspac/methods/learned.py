@@ -127,9 +127,13 @@ class Learned:
     def init(self, key: jax.Array) -> State:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
-        embedder = self.embedder.init(embedder_key, images, train=False)
-        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), embedder)
-        return initial(self.players, {"embedder": embedder}, self.networks(heads_key, features))
+        variables = self.variables(embedder_key, images)
+        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), variables["embedder"])
+        return initial(self.players, variables, self.networks(heads_key, features))
+
+    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> dict[str, PyTree]:
+        """The networks that embedding needs: network -> variables; `images` are normalized ones of both modalities."""
+        return {"embedder": self.embedder.init(key, images, train=False)}
 
     def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
         """What training needs beside the embedder: network -> variables; `features` are the shapes of `embedded`."""
@@ -142,9 +146,13 @@ class Learned:
 
     def update(self, state: State, batch: Batch) -> Update:
         key = jax.random.fold_in(jax.random.key(self.seed), state.step)
-        update = play(self.players, state, self.view(batch, state.step), key)
+        update = play(self.players, state, self.shown(state, batch), key)
         rate = optimizers.learning_rate(self.recipe, self.steps)(state.step)
         return update._replace(metrics={**update.metrics, "learning_rate": rate})
+
+    def shown(self, state: State, batch: Batch) -> Any:
+        """What the players see of a batch: the `view`, if nothing else."""
+        return self.view(batch, state.step)
 
     def loss(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The weighted sum of the losses on a view: see `players.Player`."""

@@ -25,10 +25,13 @@ class Outcome(NamedTuple):
     Attributes:
       statistics: network -> its new "batch_stats".
       metrics: scalars.
+      view: what the players after it see in this step in place of the view, such as images that it has made of it; None
+        leaves the view as it is. It carries no gradient to them. Of a player with `spans` it has the form of the view.
     """
 
     statistics: Mapping[str, PyTree]
     metrics: Metrics
+    view: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,8 +86,9 @@ def initial(players: Mapping[str, Player], variables: PyTree, networks: PyTree) 
 def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array) -> Update:
     """One step of all players, in their order; runs under `parallel.data_parallel`.
 
-    What else than `initial` made is in the state's `training` stays. The losses see the view of the batch. Of the key,
-    which is the step's, devices get different ones. Metrics are as the losses name them.
+    What else than `initial` made is in the state's `training` stays. The losses see the view of the batch, or what a
+    player before them has handed on. Of the key, which is the step's, devices get different ones. Metrics are as the
+    losses name them.
     """
     networks: dict[str, Any] = {**state.training["networks"], **state.variables}
     key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXIS))
@@ -104,7 +108,8 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
             # A function of its own, so that it is traced once, both for what it does and for what it tells.
             turn, plays = jax.jit(turn), player.plays(state.step + 1)
             result = jax.lax.cond(plays, turn, functools.partial(_pause, turn), *operands)
-        networks, optimizers[name], of_player, norms[name] = result
+        networks, optimizers[name], of_player, norms[name], handed = result
+        view = view if handed is None else handed
         metrics |= of_player
         if player.spans is not None:
             resting |= dict.fromkeys(of_player, ~plays)
@@ -124,21 +129,22 @@ def _turn(player: Player, networks: Networks, optimizer: PyTree, step: jax.Array
     return jax.lax.cond((step + 1) % player.every == 0, move, rest, networks, optimizer, view, key)
 
 
-def _pause(turn: Callable, networks: Networks, optimizer: PyTree, *more: Any):
+def _pause(turn: Callable, networks: Networks, optimizer: PyTree, step: jax.Array, view: Any, key: jax.Array):
     """What a turn gives that leaves all as it is, with zeros for the metrics."""
-    *_, metrics, norm = jax.eval_shape(turn, networks, optimizer, *more)
-    return dict(networks), optimizer, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (metrics, norm))
+    *_, metrics, norm, handed = jax.eval_shape(turn, networks, optimizer, step, view, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (metrics, norm))
+    return dict(networks), optimizer, *zeros, None if handed is None else view
 
 
 def _move(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
-    gradients, (statistics, metrics) = jax.grad(_objective, has_aux=True)(
+    gradients, (statistics, metrics, handed) = jax.grad(_objective, has_aux=True)(
         _owned(player, networks), player, networks, view, key
     )
     gradients, metrics = parallel.average((gradients, metrics))
     networks, optimizer = descend(player, networks, optimizer, gradients)
     for name, batch_stats in statistics.items():
         networks[name] = {**networks[name], "batch_stats": batch_stats}
-    return networks, optimizer, metrics, optax.tree.norm(gradients)
+    return networks, optimizer, metrics, optax.tree.norm(gradients), handed
 
 
 def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: PyTree) -> tuple[dict[str, Any], PyTree]:
@@ -150,8 +156,8 @@ def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: Py
 
 
 def _rest(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
-    _, (_, metrics) = _objective(_owned(player, networks), player, networks, view, key)
-    return dict(networks), optimizer, parallel.average(metrics), jnp.float32(0)
+    _, (_, metrics, handed) = _objective(_owned(player, networks), player, networks, view, key)
+    return dict(networks), optimizer, parallel.average(metrics), jnp.float32(0), handed
 
 
 def _objective(own: PyTree, player: Player, networks: Networks, view: Any, key: jax.Array):
