@@ -18,6 +18,7 @@ _SYSTEMS = {
     "zero_padding": "Zero-Padding",
     "bdtr": "BDTR",
     "cmgan": "cmGAN",
+    "d2rl": "D²RL",
     "ebdtr": "eBDTR",
     "msr": "MSR",
     "aligngan": "AlignGAN",
