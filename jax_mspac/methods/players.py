@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
       statistics: network -> its new "batch_stats".
       metrics: scalars.
       view: what the players after it see in this step in place of the view, such as images that it has made of it; None
-        leaves the view as it is. It carries no gradient to them. Only a player that plays in each step may hand it on.
+        leaves the view as it is. It carries no gradient to them. Of a player with `spans` it has the form of the view.
     """
 
     statistics: Mapping[str, PyTree]
@@ -129,12 +129,11 @@ def _turn(player: Player, networks: Networks, optimizer: PyTree, step: jax.Array
     return jax.lax.cond((step + 1) % player.every == 0, move, rest, networks, optimizer, view, key)
 
 
-def _pause(turn: Callable, networks: Networks, optimizer: PyTree, *more: Any):
+def _pause(turn: Callable, networks: Networks, optimizer: PyTree, step: jax.Array, view: Any, key: jax.Array):
     """What a turn gives that leaves all as it is, with zeros for the metrics."""
-    *_, metrics, norm, handed = jax.eval_shape(turn, networks, optimizer, *more)
-    if handed is not None:
-        raise ValueError("a player that does not play in each step hands on a view; expected a player without spans")
-    return dict(networks), optimizer, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (metrics, norm)), None
+    *_, metrics, norm, handed = jax.eval_shape(turn, networks, optimizer, step, view, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (metrics, norm))
+    return dict(networks), optimizer, *zeros, None if handed is None else view
 
 
 def _move(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
