@@ -129,7 +129,7 @@ class AlignGan(AlignmentNetworks):
         identity, embedding = self.classified(networks, encoded, view, INFRARED, OF_FEATURES)
         triplet = self.one_way(embedding, labels, embedding, labels)
         metrics = {"identity": identity, "triplet": triplet, "fooling_features": jnp.zeros(())}
-        return self._of_encoder(metrics, networks, encoded.statistics)
+        return self._of_encoder(metrics, networks, encoded.statistics, alone=True)
 
     def _aligned(self, networks: Networks, view: View) -> tuple[jax.Array, Outcome]:
         images, moved = self.made(networks, VISIBLE, view.images[VISIBLE])
@@ -147,14 +147,17 @@ class AlignGan(AlignmentNetworks):
             "triplet": self.triplet(embeddings, view),
             "fooling_features": least_squares(scores, 1.0),
         }
-        return self._of_encoder(metrics, moved, of_real.statistics)
+        return self._of_encoder(metrics, moved, of_real.statistics, alone=False)
 
-    def _of_encoder(self, metrics: Metrics, networks: Networks, embedder: PyTree) -> tuple[jax.Array, Outcome]:
+    def _of_encoder(
+        self, metrics: Metrics, networks: Networks, embedder: PyTree, *, alone: bool
+    ) -> tuple[jax.Array, Outcome]:
         of = self.alignment
         total = self.identity.identity_weight * metrics["identity"]
         total += of.triplet * metrics["triplet"] + of.feature_game * metrics["fooling_features"]
         statistics = {"embedder": embedder, **_statistics(networks)}
-        return total, Outcome(statistics, {"loss": total, **metrics})
+        resting = {"fooling_features": jnp.bool_(alone)}
+        return total, Outcome(statistics, {"loss": total, **metrics}, resting)
 
     def translated(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The generators', in the second and the third phase."""

@@ -25,10 +25,12 @@ class Outcome(NamedTuple):
     Attributes:
       statistics: network -> its new "batch_stats".
       metrics: scalars.
+      resting: of a metric whether it was not measured in this step; those that it does not name were.
     """
 
     statistics: Mapping[str, PyTree]
     metrics: Metrics
+    resting: Mapping[str, jax.Array] = {}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -104,10 +106,11 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
             # A function of its own, so that it is traced once, both for what it does and for what it tells.
             turn, plays = jax.jit(turn), player.plays(state.step + 1)
             result = jax.lax.cond(plays, turn, functools.partial(_pause, turn), *operands)
-        networks, optimizers[name], of_player, norms[name] = result
+        networks, optimizers[name], (of_player, rests), norms[name] = result
         metrics |= of_player
         if player.spans is not None:
-            resting |= dict.fromkeys(of_player, ~plays)
+            rests = {metric: ~plays | rests.get(metric, False) for metric in of_player}
+        resting |= rests
     training = {
         **state.training,
         "networks": {name: networks[name] for name in state.training["networks"]},
@@ -126,19 +129,19 @@ def _turn(player: Player, networks: Networks, optimizer: PyTree, step: jax.Array
 
 def _pause(turn: Callable, networks: Networks, optimizer: PyTree, *more: Any):
     """What a turn gives that leaves all as it is, with zeros for the metrics."""
-    *_, metrics, norm = jax.eval_shape(turn, networks, optimizer, *more)
-    return dict(networks), optimizer, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (metrics, norm))
+    *_, told, norm = jax.eval_shape(turn, networks, optimizer, *more)
+    return dict(networks), optimizer, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (told, norm))
 
 
 def _move(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
-    gradients, (statistics, metrics) = jax.grad(_objective, has_aux=True)(
+    gradients, (statistics, metrics, resting) = jax.grad(_objective, has_aux=True)(
         _owned(player, networks), player, networks, view, key
     )
     gradients, metrics = parallel.average((gradients, metrics))
     networks, optimizer = descend(player, networks, optimizer, gradients)
     for name, batch_stats in statistics.items():
         networks[name] = {**networks[name], "batch_stats": batch_stats}
-    return networks, optimizer, metrics, optax.tree.norm(gradients)
+    return networks, optimizer, (metrics, resting), optax.tree.norm(gradients)
 
 
 def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: PyTree) -> tuple[dict[str, Any], PyTree]:
@@ -150,8 +153,8 @@ def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: Py
 
 
 def _rest(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
-    _, (_, metrics) = _objective(_owned(player, networks), player, networks, view, key)
-    return dict(networks), optimizer, parallel.average(metrics), jnp.float32(0)
+    _, (_, metrics, resting) = _objective(_owned(player, networks), player, networks, view, key)
+    return dict(networks), optimizer, (parallel.average(metrics), resting), jnp.float32(0)
 
 
 def _objective(own: PyTree, player: Player, networks: Networks, view: Any, key: jax.Array):
