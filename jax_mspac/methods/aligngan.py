@@ -210,8 +210,13 @@ class AlignGan(AlignmentNetworks):
         real = part.images[INFRARED]
         made, _ = self.made(networks, VISIBLE, part.images[VISIBLE])
         of_real, of_made = (self.encoded(networks, images, train=True).maps for images in (real, made))
-        pairs = ((self.of_others(real), of_real), (real, of_made), (made, of_real), (made, of_made))
-        pairs = ((real, of_real), *pairs)
+        pairs: tuple[tuple[Any, Any], ...] = (
+            (real, of_real),
+            (self.of_others(real), of_real),
+            (real, of_made),
+            (made, of_real),
+            (made, of_made),
+        )
         # Instance normalization: to score all at once is the same.
         scores = self.joint(networks, *(jnp.concatenate(of) for of in zip(*pairs, strict=True)))
         together, apart = jnp.split(scores, [len(real)])
