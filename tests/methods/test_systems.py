@@ -60,7 +60,7 @@ FURTHER = {
     "msr": {"specific_identity", "view"},
     "aligngan": {
         *("triplet", "fooling_features", "fooling_visible", "fooling_infrared", "cycle", "mapping"),
-        *("pixel_triplet", "pixel_identity"),
+        *("generators", "pixel_triplet", "pixel_identity"),
         *("discriminator_visible", "accuracy_visible", "discriminator_joint", "accuracy_joint"),
     },
 }
