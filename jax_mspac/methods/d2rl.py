@@ -170,7 +170,7 @@ class D2rl(learned.Learned):
         if self.translation.joint:
             examples, _ = self.examples(networks, view, key)
             total += self.translation.joint * self.weighted(examples, networks["heads"]["params"])[0]
-        return total, Outcome({}, metrics, view)
+        return total, Outcome({}, metrics, view=view)
 
     def translated(self, networks: Networks, view: View) -> tuple[Metrics, dict[str, jax.Array]]:
         """The terms of the translators' loss without weights, sums over both modalities, and the translations."""
