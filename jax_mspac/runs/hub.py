@@ -102,5 +102,5 @@ def _foreign(spec: str, why: str) -> str:
     )
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:300] or type(error).__name__

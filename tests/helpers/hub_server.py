@@ -41,7 +41,7 @@ class Repository:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The server has the state: `repositories` by name, `objects` by SHA-256, and `asked`: lines such as "GET /a/b"."""
+    """The server has the state: `repositories` by name, `objects` by SHA-256, and `asked`: "GET /a/b", ...; `full`: no objects."""
 
     protocol_version = "HTTP/1.1"
 
@@ -55,6 +55,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer_read()
 
     def do_PUT(self):
+        if self.server.full:
+            self.body()
+            return self.send(403, {"error": "Storage limit reached"})
         self.server.objects[self.path.rpartition("/")[2]] = self.body()
         self.send(200)
 
@@ -146,6 +149,7 @@ def serving(cache):
     """A Hub that the library asks in here, with a cache in a folder of its own and no token."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.repositories, server.objects, server.asked = {}, {}, []
+    server.full = False
     server.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
