@@ -41,7 +41,7 @@ class Repository:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The server has the state: `repositories` by name, `objects` by SHA-256, and `asked`: "GET /a/b", ...; `full`: no objects."""
+    """The server has the state: `repositories` by name, `objects` by SHA-256, `asked` ("GET /a/b", ...), and `full`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -72,7 +72,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             given = json.loads(body)
             name = f"{given['organization']}/{given['name']}"
             status = 409 if name in self.server.repositories else 200
-            self.server.repositories.setdefault(name, Repository(bool(given.get("private"))))
+            self.server.repositories.setdefault(name, Repository(_is_private(given)))
             self.server.repositories[name].commit({".gitattributes": b""}) if status == 200 else None
             return self.send(status, {"url": f"{self.server.address}/{name}", "name": name})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", self.path):
@@ -142,6 +142,11 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _is_private(given):
+    """As versions 1 and 2 of the library say it."""
+    return bool(given.get("private")) or given.get("visibility") == "private"
 
 
 @contextlib.contextmanager
