@@ -16,5 +16,5 @@ from configs import sysu
 def get_config() -> ConfigDict:
     config = sysu.get_config()
     config.method = "d2rl"
-    config.d2rl.rematerialize = True
+    config.model.remat = True
     return config

@@ -115,7 +115,7 @@ def _to_files(values: flags.FlagValues, output: pathlib.Path) -> None:
         files = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
     print(f"Written to {output}: the model of step {source.step}", flush=True)
     for name, size in files.items():
-        print(f"  {name} ({size / 1e6:.2f} MB)", flush=True)
+        print(f"  {name} ({size:,} bytes)", flush=True)
 
 
 def _to_hub(values: flags.FlagValues) -> None:

@@ -6,7 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jax_mspac import __version__, methods
+import jax_mspac
+from jax_mspac import methods
 from jax_mspac.data import registry
 from jax_mspac.export.source import Source
 from jax_mspac.models.weight_files import HUB
@@ -106,7 +107,7 @@ def _versions(folder: pathlib.Path) -> str:
     versions = {name: value for name, value in _read(folder / VERSIONS_FILE).items() if isinstance(value, str)}
     trained = ", ".join(f"{name} {value}" for name, value in versions.items()) or "versions that are not recorded"
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    return f"Trained with {trained}. Exported on {today} by jax_mspac {__version__}."
+    return f"Trained with {trained}. Exported on {today} by jax_mspac {jax_mspac.__version__}."
 
 
 def _read(path: pathlib.Path) -> Mapping[str, Any]:

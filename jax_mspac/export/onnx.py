@@ -74,7 +74,7 @@ def _converted(source: Source, function: Function, modality: str) -> Any:
         images = jax.ShapeDtypeStruct((batch, *source.experiment.image_size, 3), np.uint8)
         method = source.experiment.config.method
         try:
-            return to_onnx(
+            graph = to_onnx(
                 lambda images: function(images, modality),
                 [images],
                 model_name=f"jax_mspac_{method}_{modality}",
@@ -86,6 +86,24 @@ def _converted(source: Source, function: Function, modality: str) -> Any:
             raise UserError(
                 f"{method} computes what jax2onnx cannot convert ({error}); --to stablehlo has all that JAX has"
             ) from error
+    _share_equal_weights(graph.graph)
+    return graph
+
+
+def _share_equal_weights(graph: Any) -> None:
+    """Keeps one of equal arrays, in place: an image and its flip pass the same weights, which came once for each."""
+    kept: dict[bytes, Any] = {}
+    names: dict[str, str] = {}
+    for array in graph.initializer:
+        nameless = type(array)()
+        nameless.CopyFrom(array)
+        nameless.ClearField("name")
+        names[array.name] = kept.setdefault(nameless.SerializeToString(), array).name
+    arrays = list(kept.values())
+    del graph.initializer[:]
+    graph.initializer.extend(arrays)
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
 
 
 def _difference(source: Source, function: Function, serialized: bytes, modality: str) -> float:

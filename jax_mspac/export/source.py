@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_mspac import __version__, methods
+import jax_mspac
+from jax_mspac import methods
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation.evaluator import embedding
 from jax_mspac.losses.distances import unit
@@ -84,7 +85,10 @@ class Source:
         return {
             "format": f"jax_mspac {form}",
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "versions": {"jax_mspac": __version__, **{name: importlib.metadata.version(name) for name in names}},
+            "versions": {
+                "jax_mspac": jax_mspac.__version__,
+                **{name: importlib.metadata.version(name) for name in names},
+            },
             "method": config.method,
             "trained_on": config.data.name,
             "step": self.step,

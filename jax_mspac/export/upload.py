@@ -37,7 +37,7 @@ def upload(folder: pathlib.Path, repository: str, *, private: bool) -> str:
     Args:
       folder: see `weights.write`.
       repository: OWNER/NAME.
-      private: whether a new repository is; one that is there stays as it is.
+      private: whether a new repository is; else it is as the owner has set. One that is there stays as it is.
 
     Returns:
       The address of the commit.
@@ -49,7 +49,7 @@ def upload(folder: pathlib.Path, repository: str, *, private: bool) -> str:
 
     api = huggingface_hub.HfApi()
     with hub.explained(HUB + repository):
-        api.create_repo(repository, private=private, exist_ok=True)
+        api.create_repo(repository, private=private or None, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repository,
             folder_path=folder,

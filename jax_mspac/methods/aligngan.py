@@ -129,7 +129,7 @@ class AlignGan(AlignmentNetworks):
         identity, embedding = self.classified(networks, encoded, view, INFRARED, OF_FEATURES)
         triplet = self.one_way(embedding, labels, embedding, labels)
         metrics = {"identity": identity, "triplet": triplet, "fooling_features": jnp.zeros(())}
-        return self._of_encoder(metrics, networks, encoded.statistics)
+        return self._of_encoder(metrics, networks, encoded.statistics, alone=True)
 
     def _aligned(self, networks: Networks, view: View) -> tuple[jax.Array, Outcome]:
         images, moved = self.made(networks, VISIBLE, view.images[VISIBLE])
@@ -147,14 +147,17 @@ class AlignGan(AlignmentNetworks):
             "triplet": self.triplet(embeddings, view),
             "fooling_features": least_squares(scores, 1.0),
         }
-        return self._of_encoder(metrics, moved, of_real.statistics)
+        return self._of_encoder(metrics, moved, of_real.statistics, alone=False)
 
-    def _of_encoder(self, metrics: Metrics, networks: Networks, embedder: PyTree) -> tuple[jax.Array, Outcome]:
+    def _of_encoder(
+        self, metrics: Metrics, networks: Networks, embedder: PyTree, *, alone: bool
+    ) -> tuple[jax.Array, Outcome]:
         of = self.alignment
         total = self.identity.identity_weight * metrics["identity"]
         total += of.triplet * metrics["triplet"] + of.feature_game * metrics["fooling_features"]
         statistics = {"embedder": embedder, **_statistics(networks)}
-        return total, Outcome(statistics, {"loss": total, **metrics})
+        resting = {"fooling_features": jnp.bool_(alone)}
+        return total, Outcome(statistics, {"loss": total, **metrics}, resting)
 
     def translated(self, networks: Networks, view: Any, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The generators', in the second and the third phase."""
@@ -207,8 +210,13 @@ class AlignGan(AlignmentNetworks):
         real = part.images[INFRARED]
         made, _ = self.made(networks, VISIBLE, part.images[VISIBLE])
         of_real, of_made = (self.encoded(networks, images, train=True).maps for images in (real, made))
-        others = (self.of_others(real), of_real), (real, of_made), (made, of_real), (made, of_made)
-        pairs = (real, of_real), *others
+        pairs: tuple[tuple[Any, Any], ...] = (
+            (real, of_real),
+            (self.of_others(real), of_real),
+            (real, of_made),
+            (made, of_real),
+            (made, of_made),
+        )
         # Instance normalization: to score all at once is the same.
         scores = self.joint(networks, *(jnp.concatenate(of) for of in zip(*pairs, strict=True)))
         together, apart = jnp.split(scores, [len(real)])

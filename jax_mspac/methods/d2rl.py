@@ -24,7 +24,7 @@ import optax
 
 from jax_mspac.losses import adversarial, variational
 from jax_mspac.methods import augmentation, learned
-from jax_mspac.methods.base import Batch, Metrics, PyTree, State, System
+from jax_mspac.methods.base import Batch, Game, Metrics, PyTree, State, System
 from jax_mspac.methods.players import Networks, Outcome, Player
 from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
 from jax_mspac.models.input_forms import four_channels, gray
@@ -66,7 +66,6 @@ class Translation:
     joint: float = setting(1.0, NOT_NEGATIVE, "weight of the re-identification loss in the translators'; 0: without it")
     learning_rate: float = setting(1e-4, POSITIVE, "of Adam, for translators and discriminators")
     beta1: float = setting(0.5, FRACTION, "of Adam")
-    rematerialize: bool = setting(False, None, "compute translators twice, to keep less of them in memory")
 
     def __post_init__(self) -> None:
         check(self)
@@ -97,6 +96,13 @@ class D2rl(learned.Learned):
     The translators move first and hand their translations on, made before they moved.
     """
 
+    games = (
+        Game(
+            "Is an image real or translated?",
+            {"translators": "adversarial", "discriminators": "discriminators"},
+            ("discriminator_accuracy",),
+        ),
+    )
     translation: Translation
 
     @property
@@ -153,7 +159,7 @@ class D2rl(learned.Learned):
         def apply(variables: PyTree, x: jax.Array) -> Any:
             return self.translators.apply(variables, x, modality, method=method)
 
-        return jax.checkpoint(apply) if self.translation.rematerialize else apply
+        return jax.checkpoint(apply) if self.embedder.remat else apply
 
     def convert(self, networks: Networks, view: View, key: jax.Array) -> tuple[jax.Array, Outcome]:
         """The translators' loss."""
@@ -164,7 +170,7 @@ class D2rl(learned.Learned):
         if self.translation.joint:
             examples, _ = self.examples(networks, view, key)
             total += self.translation.joint * self.weighted(examples, networks["heads"]["params"])[0]
-        return total, Outcome({}, metrics, view)
+        return total, Outcome({}, metrics, view=view)
 
     def translated(self, networks: Networks, view: View) -> tuple[Metrics, dict[str, jax.Array]]:
         """The terms of the translators' loss without weights, sums over both modalities, and the translations."""

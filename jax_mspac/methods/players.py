@@ -25,12 +25,14 @@ class Outcome(NamedTuple):
     Attributes:
       statistics: network -> its new "batch_stats".
       metrics: scalars.
+      resting: of a metric whether it was not measured in this step; those that it does not name were.
       view: what the players after it see in this step in place of the view, such as images that it has made of it; None
-        leaves the view as it is. It carries no gradient to them. Only a player that plays in each step may hand it on.
+        leaves the view as it is. It carries no gradient to them. Of a player with `spans` it has the form of the view.
     """
 
     statistics: Mapping[str, PyTree]
     metrics: Metrics
+    resting: Mapping[str, jax.Array] = {}
     view: Any = None
 
 
@@ -108,11 +110,12 @@ def play(players: Mapping[str, Player], state: State, view: Any, key: jax.Array)
             # A function of its own, so that it is traced once, both for what it does and for what it tells.
             turn, plays = jax.jit(turn), player.plays(state.step + 1)
             result = jax.lax.cond(plays, turn, functools.partial(_pause, turn), *operands)
-        networks, optimizers[name], of_player, norms[name], handed = result
+        networks, optimizers[name], (of_player, rests), norms[name], handed = result
         view = view if handed is None else handed
         metrics |= of_player
         if player.spans is not None:
-            resting |= dict.fromkeys(of_player, ~plays)
+            rests = {metric: ~plays | rests.get(metric, False) for metric in of_player}
+        resting |= rests
     training = {
         **state.training,
         "networks": {name: networks[name] for name in state.training["networks"]},
@@ -129,23 +132,22 @@ def _turn(player: Player, networks: Networks, optimizer: PyTree, step: jax.Array
     return jax.lax.cond((step + 1) % player.every == 0, move, rest, networks, optimizer, view, key)
 
 
-def _pause(turn: Callable, networks: Networks, optimizer: PyTree, *more: Any):
+def _pause(turn: Callable, networks: Networks, optimizer: PyTree, step: jax.Array, view: Any, key: jax.Array):
     """What a turn gives that leaves all as it is, with zeros for the metrics."""
-    *_, metrics, norm, handed = jax.eval_shape(turn, networks, optimizer, *more)
-    if handed is not None:
-        raise ValueError("a player that does not play in each step hands on a view; expected a player without spans")
-    return dict(networks), optimizer, *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (metrics, norm)), None
+    *_, told, norm, handed = jax.eval_shape(turn, networks, optimizer, step, view, key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (told, norm))
+    return dict(networks), optimizer, *zeros, None if handed is None else view
 
 
 def _move(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
-    gradients, (statistics, metrics, handed) = jax.grad(_objective, has_aux=True)(
+    gradients, (statistics, metrics, resting, handed) = jax.grad(_objective, has_aux=True)(
         _owned(player, networks), player, networks, view, key
     )
     gradients, metrics = parallel.average((gradients, metrics))
     networks, optimizer = descend(player, networks, optimizer, gradients)
     for name, batch_stats in statistics.items():
         networks[name] = {**networks[name], "batch_stats": batch_stats}
-    return networks, optimizer, metrics, optax.tree.norm(gradients), handed
+    return networks, optimizer, (metrics, resting), optax.tree.norm(gradients), handed
 
 
 def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: PyTree) -> tuple[dict[str, Any], PyTree]:
@@ -157,8 +159,8 @@ def descend(player: Player, networks: Networks, optimizer: PyTree, gradients: Py
 
 
 def _rest(player: Player, networks: Networks, optimizer: PyTree, view: Any, key: jax.Array):
-    _, (_, metrics, handed) = _objective(_owned(player, networks), player, networks, view, key)
-    return dict(networks), optimizer, parallel.average(metrics), jnp.float32(0), handed
+    _, (_, metrics, resting, handed) = _objective(_owned(player, networks), player, networks, view, key)
+    return dict(networks), optimizer, (parallel.average(metrics), resting), jnp.float32(0), handed
 
 
 def _objective(own: PyTree, player: Player, networks: Networks, view: Any, key: jax.Array):

@@ -247,7 +247,8 @@ class _Layer(nn.Module):
 class PatchLayers(nn.Module):
     """4x4 convolutions of stride 2 with leaky ReLU of slope 0.2, each with twice the channels of the one before.
 
-    The body of PatchGAN (Isola et al., arXiv 1611.07004). Biases start as torch's.
+    The body of PatchGAN (Isola et al., arXiv 1611.07004). Biases start as torch's. Layers with normalization have none:
+    it would take them out again, and Adam would drive them by the rounding errors that are their gradients.
 
     Attributes:
       width: channels of the first layer.
@@ -272,7 +273,7 @@ class PatchLayers(nn.Module):
                 strides=2,
                 padding=1,
                 border=self.border,
-                bias="uniform",
+                bias="none" if i >= self.first_normalized else "uniform",
                 dtype=self.dtype,
                 name=f"conv{i}",
             )(x)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jax_mspac import __version__
+import jax_mspac
 from jax_mspac.errors import UserError
 from jax_mspac.runs import integrity
 from jax_mspac.runtime.files import write_whole
@@ -31,7 +31,7 @@ def save(folder: pathlib.Path, step: int, variables: PyTree) -> None:
     from safetensors.numpy import save as serialized
 
     tensors = {name: np.ascontiguousarray(leaf) for name, leaf in _named(variables).items()}
-    header = {"format": _FORMAT, "jax_mspac": __version__, "step": str(step)}
+    header = {"format": _FORMAT, "jax_mspac": jax_mspac.__version__, "step": str(step)}
     write_whole(folder / FILE, serialized(tensors, metadata=header))
 
 

@@ -103,7 +103,7 @@ class Video:
                         number += 1
             except _errors() as error:
                 # What comes after it has no number that could be relied on.
-                problem = f"frame {number} cannot be decoded ({_told(error)}), nor can those after it be counted"
+                problem = f"from frame {number} on nothing can be decoded ({_told(error)})"
                 yield Frame(number, None, problem)
                 return
         if self.count and number < self.count - hidden:

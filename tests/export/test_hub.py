@@ -65,6 +65,14 @@ def test_a_model_goes_to_the_hub_and_comes_back(hub, login, run, capsys, tmp_pat
     assert commit not in str(jax_mspac.load(f"hf://{NAME}").workdir)
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_a_file_that_does_not_arrive_is_told_and_nothing_is_committed(hub, login, run):
+    hub.full = True
+    told = refused("--model", run, "--to", "hub", "--repo", NAME)
+    assert f"hf://{NAME}: Error while uploading 'model.safetensors'" in told and "nothing was committed" in told
+    assert list(hub.repositories[NAME].at("main")[1]) == [".gitattributes"]
+
+
 def test_what_was_downloaded_is_there_without_a_network(hub, run, tmp_path, monkeypatch):
     hub.repositories[NAME] = hub_server.Repository()
     hub.repositories[NAME].commit(files_of(run, tmp_path / "model"))

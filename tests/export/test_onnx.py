@@ -3,6 +3,7 @@
 import json
 import sys
 
+import jax
 import numpy as np
 import pytest
 from helpers import made_runs
@@ -61,6 +62,11 @@ def test_flips_and_bfloat16_and_what_the_files_say(shallow, tmp_path):
     images = np.random.default_rng(1).integers(0, 256, (3, 96, 32, 3), np.uint8)
     found = features(tmp_path / "graphs" / "infrared.onnx", images)
     np.testing.assert_allclose(found, jax_mspac.load(exact).embed(images, "infrared"), atol=1e-4)
+    # Both pass the same weights: all of them take no more than in the one, and the other's stem is not there.
+    size = (tmp_path / "graphs" / "infrared.onnx").stat().st_size
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(jax_mspac.load(exact).variables))
+    arrays = [np.prod(one.dims) for one in onnx.load(tmp_path / "graphs" / "infrared.onnx").graph.initializer]
+    assert 4 * sum(arrays) < weights + 2000 and size > weights / 2
     told = json.loads((tmp_path / "graphs" / "model.onnx.json").read_text())
     assert told["graphs"]["visible"]["opset"] == {"ai.onnx": 18} and told["horizontal_flip_averaged"]
     assert 0 <= told["graphs"]["visible"]["largest_difference"] < 1e-4

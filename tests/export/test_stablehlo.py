@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from helpers import made_runs
+from helpers import made_runs, pages
 from helpers.exports import export, refused
 
 import jax_mspac
@@ -77,6 +77,18 @@ def test_another_process_gets_the_features_of_the_model(run, exported, tmp_path)
             assert abs(expected[0] - expected[1]).max() > 1e-3
         np.testing.assert_allclose(found["alone"], found["infrared3"], atol=1e-6)
         assert abs(found["infrared3"] - found["visible3"]).max() > 1e-3
+
+
+def test_the_example_of_the_page_runs(exported):
+    (code,) = pages.blocks_of("export.md", "StableHLO")
+    given = {"runs/demo/export/stablehlo": str(exported), "96, 48": "96, 32"}
+    for theirs, ours in given.items():
+        assert theirs in code
+        code = code.replace(theirs, ours)
+    names = {}
+    exec(code, names)
+    assert names["features"].shape == (2, 32)
+    np.testing.assert_allclose(np.linalg.norm(names["features"], axis=1), 1, rtol=1e-5)
 
 
 def test_the_description_says_what_the_program_takes_and_gives(exported):

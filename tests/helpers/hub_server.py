@@ -41,7 +41,7 @@ class Repository:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The server has the state: `repositories` by name, `objects` by SHA-256, and `asked`: lines such as "GET /a/b"."""
+    """The server has the state: `repositories` by name, `objects` by SHA-256, `asked` ("GET /a/b", ...), and `full`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -55,6 +55,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.answer_read()
 
     def do_PUT(self):
+        if self.server.full:
+            self.body()
+            return self.send(403, {"error": "Storage limit reached"})
         self.server.objects[self.path.rpartition("/")[2]] = self.body()
         self.send(200)
 
@@ -69,7 +72,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             given = json.loads(body)
             name = f"{given['organization']}/{given['name']}"
             status = 409 if name in self.server.repositories else 200
-            self.server.repositories.setdefault(name, Repository(bool(given.get("private"))))
+            self.server.repositories.setdefault(name, Repository(_is_private(given)))
             self.server.repositories[name].commit({".gitattributes": b""}) if status == 200 else None
             return self.send(status, {"url": f"{self.server.address}/{name}", "name": name})
         if found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/preupload/main", self.path):
@@ -141,11 +144,17 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.wfile.write(content)
 
 
+def _is_private(given):
+    """As versions 1 and 2 of the library say it."""
+    return bool(given.get("private")) or given.get("visibility") == "private"
+
+
 @contextlib.contextmanager
 def serving(cache):
     """A Hub that the library asks in here, with a cache in a folder of its own and no token."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     server.repositories, server.objects, server.asked = {}, {}, []
+    server.full = False
     server.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

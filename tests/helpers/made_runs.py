@@ -42,7 +42,7 @@ def drawn(tree, seed=0):
         elif name == "kernel":
             # Attention multiplies three maps.
             attends = any(part.startswith(("nonlocal", "multi_scale")) for part in above)
-            value *= np.sqrt((0.1 if attends else 2) / np.prod(like.shape[:-1]))
+            value *= np.sqrt((0.01 if attends else 2) / np.prod(like.shape[:-1]))
         else:
             value *= 0.1
         return value.astype(like.dtype)

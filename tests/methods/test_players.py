@@ -18,7 +18,8 @@ MOVES = {"early": {1, 2, 5, 6}, "late": {3, 4, 5, 6, 7}, "never": set(), "always
 def player(name, **fields):
     def loss(networks, view, key):
         value = networks[name]["params"] * view
-        return value, Outcome({name: jnp.float32(1.0)}, {f"loss_{name}": value})
+        metrics = {f"loss_{name}": value, f"odd_{name}": value}
+        return value, Outcome({name: jnp.float32(1.0)}, metrics, {f"odd_{name}": view % 2 == 0})
 
     return Player(networks=(name,), loss=loss, optimizer=optax.sgd(1.0), spans=SPANS[name], **fields)
 
@@ -50,6 +51,8 @@ def test_who_rests_stays_as_it_is_and_tells_nothing():
             assert float(metrics[f"loss_{name}"]) == (before * step if plays else 0.0)
             assert float(norms[name]) == step * (step in moves)
             assert bool(resting.get(f"loss_{name}", False)) == (not plays)
+            # Of what a player tells in odd steps alone.
+            assert bool(resting[f"odd_{name}"]) == (not plays or step % 2 == 0)
 
 
 @pytest.mark.parametrize("name", ["early", "late"])

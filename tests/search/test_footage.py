@@ -1,6 +1,7 @@
 """Frames of videos and folders, by their numbers."""
 
 import fractions
+import re
 import struct
 
 import av
@@ -130,7 +131,14 @@ def test_what_is_no_footage_is_named(tmp_path, videos):
         footage.Folder(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("codec, told", [("png", "only 5 of 12"), ("mjpeg", "only 10 of 12")])
+@pytest.mark.parametrize(
+    "codec, told",
+    [
+        # Versions of PyAV differ in whether they raise an error of a decoder that runs in threads.
+        ("png", "only 5 of 12 frames can be decoded|from frame [45] on nothing can be decoded"),
+        ("mjpeg", "only 10 of 12 frames can be decoded"),
+    ],
+)
 def test_a_video_that_is_damaged_tells_where(tmp_path, codec, told):
     path = tmp_path / "damaged.avi"
     with av.open(str(path), "w") as container:
@@ -145,8 +153,8 @@ def test_a_video_that_is_damaged_tells_where(tmp_path, codec, told):
     data[middle : middle + 3000] = bytes(3000)
     path.write_bytes(data)
     *frames, last = footage.Video(path).frames(lambda number: True)
-    assert f"{told} frames can be decoded" in last.problem and last.pixels is None
-    assert [frame.number for frame in frames] == list(range(len(frames))) and 4 < len(frames) < 12
+    assert re.match(told, last.problem) and last.pixels is None
+    assert [frame.number for frame in frames] == list(range(len(frames))) and 4 <= len(frames) < 12
 
 
 def test_an_error_of_the_decoder_ends_the_frames_with_its_number(videos, monkeypatch):
@@ -159,4 +167,4 @@ def test_an_error_of_the_decoder_ends_the_frames_with_its_number(videos, monkeyp
 
     monkeypatch.setattr(footage, "_pixels", failing)
     *frames, last = footage.Video(videos["mp4"]).frames(lambda number: True)
-    assert len(frames) == 3 and last.problem.startswith("frame 3 cannot be decoded (broken)")
+    assert len(frames) == 3 and last.problem.startswith("from frame 3 on nothing can be decoded (broken)")
