@@ -19,7 +19,7 @@ COMMANDS = {
     "report": ("report", [], "write a page about one run, or about two side by side"),
     "search": ("search", [], "an index of embedded images: add, query, calibrate"),
     "export": ("export", [], "hand on a model: safetensors, the Hugging Face Hub, StableHLO, ONNX, torch"),
-    "convert": ("convert", [], "make a run of a PyTorch checkpoint, and the reverse"),
+    "convert": ("convert", [], "convert a PyTorch checkpoint to a run, or back"),
 }
 
 

@@ -92,9 +92,13 @@ def define_flags(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string("curve", None, "Of calibrate: a picture of the error rates to write.", flag_values=values)
-    flags.DEFINE_string("source", None, "Of calibrate: the run's images, where they have moved.", flag_values=values)
+    flags.DEFINE_string(
+        "source", None, "With calibrate: folder of the run's images, if it has moved.", flag_values=values
+    )
     add_command.define_flags(values)
-    flags.DEFINE_string("data_dir", None, "Of calibrate: the prepared sets, likewise.", flag_values=values)
+    flags.DEFINE_string(
+        "data_dir", None, "With calibrate: folder of the prepared sets, if it has moved.", flag_values=values
+    )
     flags.DEFINE_string(
         "host", "127.0.0.1", "Of serve: the address to listen at; other machines need a token.", flag_values=values
     )

@@ -85,7 +85,7 @@ class Index:
           metadata: a CSV file with a row per image; see `sources.find`.
           batch: images that are embedded and stored at a time.
           shared: each process of JAX's distributed runtime embeds a share; see `search.sharing`.
-          progress: called with the images done so far and all of them.
+          progress: called with the number of images done so far and the number of all images.
 
         Raises:
           UserError: there are no such images, no modality is known, or the model is not that of the index.
