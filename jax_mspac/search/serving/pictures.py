@@ -1,8 +1,10 @@
 """Images from strangers and for the page: decoded within limits, scaled down, encoded anew."""
 
 import hashlib
+import html
 import io
 import pathlib
+import textwrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -82,6 +84,16 @@ def frame_of(entry: Entry, longest: int) -> bytes:
     corners = (x - line, y - line, x + width + line, y + height + line)
     ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOR, width=line)
     return _encoded(picture)
+
+
+def placeholder(told: str) -> str:
+    """A gray picture that says why there is none: SVG."""
+    lines = [html.escape(line) for line in textwrap.wrap(told, 18)]
+    spans = "".join(f'<text x="64" y="{120 + 16 * number}">{line}</text>' for number, line in enumerate(lines))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 256" font-family="sans-serif" font-size="12" '
+        f'text-anchor="middle" fill="#555"><rect width="128" height="256" fill="#e4e4e4"/>{spans}</svg>'
+    )
 
 
 def _box(entry: Entry) -> tuple[float, float, float, float] | None:
