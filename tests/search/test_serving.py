@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +15,11 @@ from starlette.testclient import TestClient
 
 import jax_mspac
 from jax_mspac.errors import UserError
+from jax_mspac.search.entries import Entry
 from jax_mspac.search.serving import app as answers
 from jax_mspac.search.serving import pictures
-from jax_mspac.search.serving.searcher import Searcher
+from jax_mspac.search.serving.searcher import Searcher, id_of
+from jax_mspac.search.store import Store
 
 JSON = {"accept": "application/json"}
 
@@ -224,6 +227,28 @@ def test_a_crop_is_shown_in_its_frame(tmp_path, client, model):
         assert client.get(f"/frame/{name}").status_code == 404
         assert "/frame/" not in client.get(f"/entry/{name}").text
     assert "a.mp4" in client.get(f"/entry/{second}").text
+
+
+def test_a_box_of_a_frame_is_cut_out_of_it(tmp_path, client, shots):
+    pixels = np.random.default_rng(3).integers(0, 256, (48, 64, 3), np.uint8)
+    pixels[8:40, 10:26] = (20, 200, 40)
+    Image.fromarray(pixels).save(tmp_path / "frame.png")
+    file = hashlib.sha256((tmp_path / "frame.png").read_bytes()).hexdigest()
+    columns = {"frame": str(tmp_path / "frame.png"), "box": "10,8,16,32"}
+    video = {"frame": "/a.mp4", "frame_number": "7", "box": "10,8,16,32"}
+    made = [
+        Entry(path=f"{tmp_path}/frame.png#box=10,8,16,32", digest=f"{file}.1", modality="visible", metadata=columns),
+        Entry(path=f"{tmp_path}/frame.png#box=1,2,3,4", digest="0" * 64 + ".1", modality="visible", metadata=columns),
+        Entry(path="/a.mp4#frame=7&box=10,8,16,32", digest=f"{file}.1", modality="visible", metadata=video),
+    ]
+    with Store(tmp_path / "index", create=False) as store, store.writing():
+        store.put(made, np.eye(3, store.features().shape[1], dtype=np.float32))
+    with Store(tmp_path / "index", create=False) as store:
+        ids = {entry.path: id_of(row, entry) for row, entry in store.at([one.path for one in made]).values()}
+    crop, changed, moving = (client.get(f"/image/{ids[one.path]}") for one in made)
+    shown = np.asarray(Image.open(io.BytesIO(crop.content)).convert("RGB"), int)
+    assert shown.shape == (32, 16, 3) and np.abs(shown - (20, 200, 40)).max() < 12
+    assert "changed since it" in changed.text and "not shown" in moving.text
 
 
 def test_names_are_text_and_not_html(client, shots):

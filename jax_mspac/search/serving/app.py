@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import html
 import io
 import pathlib
 import re
-import textwrap
 import time
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +26,7 @@ from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import disk
 from jax_mspac.search.entries import Entry, Filter, seconds, time_text
 from jax_mspac.search.marks import VERDICTS, Mark, Marks, write_csv
-from jax_mspac.search.serving import pictures
+from jax_mspac.search.serving import forms, pictures
 from jax_mspac.search.serving.guard import Guard
 from jax_mspac.search.serving.searcher import Answer, Query, Searcher, located, opened
 
@@ -105,7 +103,7 @@ class _Page:
                 return {
                     "name": store.folder.resolve().name,
                     "entries": sum(counts.values()),
-                    "cameras": cameras,
+                    "cameras": dict(sorted(cameras.items())),
                     "modalities": {m: sum(n for (one, _), n in counts.items() if one == m) for m in MODALITIES},
                     "since": since,
                     "until": until,
@@ -119,12 +117,12 @@ class _Page:
         start = time.perf_counter()
         async with request.form(max_files=MAX_IMAGES, max_fields=_MAX_FIELDS) as form:
             wanted = Filter(
-                cameras=tuple(_texts(form, "camera")),
-                since=seconds(_text(form, "since")),
-                until=seconds(_text(form, "until")),
-                modality=_text(form, "of") or None,
+                cameras=tuple(forms.texts(form, "camera")),
+                since=seconds(forms.text(form, "since")),
+                until=seconds(forms.text(form, "until")),
+                modality=forms.text(form, "of") or None,
             )
-            top = _whole(form, "top", 20)
+            top = forms.whole(form, "top", default=20, most=_MAX_TOP)
             query = await self._query(form)
         answer = await self._searcher.answer(query, wanted, top=top)
         verdicts = await self._with_marks(lambda marks: marks.of(query.id))
@@ -149,13 +147,13 @@ class _Page:
 
     async def mark(self, request: Request) -> Response:
         async with request.form(max_files=0, max_fields=16) as form:
-            query, verdict, modality = (_text(form, name) for name in ("query", "verdict", "modality"))
+            query, verdict, modality = (forms.text(form, name) for name in ("query", "verdict", "modality"))
             if not re.fullmatch("[0-9a-f]{64}", query) or modality not in MODALITIES:
                 raise UserError("a mark is of no query; search again")
             if verdict not in ("", *VERDICTS):
                 raise UserError(f"verdict is {verdict!r}; expected one of {', '.join(VERDICTS)}, or nothing")
-            similarity = _number(form, "similarity")
-            names, name = _text(form, "names")[: MAX_IMAGES * (_MAX_NAME + 2)], _text(form, "entry")
+            similarity = forms.number(form, "similarity")
+            names, name = forms.text(form, "names")[: MAX_IMAGES * (_MAX_NAME + 2)], forms.text(form, "entry")
 
         def keep(marks: Marks) -> None:
             with opened(self._searcher.folder) as store:
@@ -191,13 +189,13 @@ class _Page:
 
     async def _query(self, form: FormData) -> Query:
         """The query of a form: the images that it uploads, or the entry that it names."""
-        if name := _text(form, "entry"):
+        if name := forms.text(form, "entry"):
             return await self._reading(lambda: self._searcher.query_of_entry(name))
         files = [one for one in form.getlist("images") if isinstance(one, UploadFile) and one.filename]
         if not files:
             raise UserError("which image? Choose one, or several of one person")
         named = [((one.filename or "")[-_MAX_NAME:], await one.read()) for one in files]
-        return await self._decode(lambda: self._searcher.query(named, _text(form, "modality")))
+        return await self._decode(lambda: self._searcher.query(named, forms.text(form, "modality")))
 
     async def _picture(self, request: Request, make: Callable[[Entry], bytes]) -> Response:
         try:
@@ -205,7 +203,7 @@ class _Page:
             data = await self._decode(lambda: make(entry))
         except UserError as error:
             # As a picture, since a picture is what was asked for.
-            return Response(_placeholder(str(error)), 404, media_type="image/svg+xml")
+            return Response(pictures.placeholder(str(error)), 404, media_type="image/svg+xml")
         # The id holds the digest of the file. Not for longer: what is removed from the index shall be gone.
         return Response(data, media_type="image/jpeg", headers={"cache-control": "private, max-age=300"})
 
@@ -248,18 +246,6 @@ class _Page:
         return self._html("error", status, told=told)
 
 
-def _placeholder(told: str) -> str:
-    """A gray picture that says why there is none."""
-    lines = textwrap.wrap(told, 18)
-    spans = "".join(
-        f'<text x="64" y="{120 + 16 * number}">{html.escape(line)}</text>' for number, line in enumerate(lines)
-    )
-    return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 256" font-family="sans-serif" font-size="12" '
-        f'text-anchor="middle" fill="#555"><rect width="128" height="256" fill="#e4e4e4"/>{spans}</svg>'
-    )
-
-
 def _groups(answer: Answer) -> dict[str, list[Any]]:
     """The hits that match, those below their threshold, and those of modalities without one, each by rank."""
     match = {"match": True, "below": False, "uncalibrated": None}
@@ -293,28 +279,3 @@ def _static(name: str, kind: str) -> Callable[[Request], Any]:
         return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
 
     return answer
-
-
-def _texts(form: FormData, name: str) -> list[str]:
-    return [value for value in form.getlist(name) if isinstance(value, str)]
-
-
-def _text(form: FormData, name: str) -> str:
-    return next(iter(_texts(form, name)), "").strip()
-
-
-def _number(form: FormData, name: str) -> float:
-    try:
-        number = float(_text(form, name))
-    except ValueError:
-        number = float("nan")
-    if not abs(number) <= 1.001:
-        raise UserError(f"{name} is {_text(form, name)!r}; expected a number from -1 to 1")
-    return number
-
-
-def _whole(form: FormData, name: str, default: int) -> int:
-    text = _text(form, name) or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= _MAX_TOP):
-        raise UserError(f"{name} is {text!r}; expected a number from 1 to {_MAX_TOP}")
-    return int(text)

@@ -1,8 +1,10 @@
 """Images from strangers and for the page: decoded within limits, scaled down, encoded anew."""
 
 import hashlib
+import html
 import io
 import pathlib
+import textwrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
@@ -49,15 +51,25 @@ def decode(data: bytes, range_16_bit: Range | None) -> np.ndarray:
 def of_entry(entry: Entry, longest: int) -> bytes:
     """The image of an entry as JPEG, its longer side at most `longest` pixels.
 
-    It is encoded anew: whatever else the file holds, such as where it was taken, stays where it is.
+    Where the entry is no file, but a box of a frame, it is cut out of the frame's image. It is encoded anew: whatever
+    else the file holds, such as where it was taken, stays where it is.
 
     Raises:
       UserError: the file is gone, cannot be read, or is not the one that was added.
     """
-    data = _bytes(pathlib.Path(entry.path))
-    if hashlib.sha256(data).hexdigest() != entry.digest:
+    box = _box(entry) if has_frame(entry) and not pathlib.Path(entry.path).is_file() else None
+    if box is None and entry.metadata.get(FRAME_NUMBER) and not pathlib.Path(entry.path).is_file():
+        raise UserError("frames of a video are not shown")
+    data = _bytes(pathlib.Path(entry.metadata[FRAME] if box else entry.path))
+    # The digest of a box begins with that of its frame's file.
+    if hashlib.sha256(data).hexdigest() != entry.digest.partition(".")[0]:
         raise UserError("the file has changed since it was added")
-    return _encoded(_opened(data, longest)[0])
+    if box is None:
+        return _encoded(_opened(data, longest)[0])
+    frame = _opened(data, MAX_PIXELS)[0]
+    x, y, width, height = box
+    crop = frame.crop((round(x), round(y), round(x + width), round(y + height)))
+    return _encoded(ImageOps.contain(crop, (longest, longest)) if max(crop.size) > longest else crop)
 
 
 def has_frame(entry: Entry) -> bool:
@@ -82,6 +94,16 @@ def frame_of(entry: Entry, longest: int) -> bytes:
     corners = (x - line, y - line, x + width + line, y + height + line)
     ImageDraw.Draw(picture).rectangle(corners, outline=_BOX_COLOR, width=line)
     return _encoded(picture)
+
+
+def placeholder(told: str) -> str:
+    """A gray picture that says why there is none: SVG."""
+    lines = [html.escape(line) for line in textwrap.wrap(told, 18)]
+    spans = "".join(f'<text x="64" y="{120 + 16 * number}">{line}</text>' for number, line in enumerate(lines))
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 256" font-family="sans-serif" font-size="12" '
+        f'text-anchor="middle" fill="#555"><rect width="128" height="256" fill="#e4e4e4"/>{spans}</svg>'
+    )
 
 
 def _box(entry: Entry) -> tuple[float, float, float, float] | None:

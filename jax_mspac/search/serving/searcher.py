@@ -63,8 +63,8 @@ class Answer:
 
 
 def id_of(row: int, entry: Entry) -> str:
-    """What the page calls an entry: its row, and the digest of its file in case the row gets another entry."""
-    return f"{row}-{entry.digest[:_DIGITS]}"
+    """What the page calls an entry: its row, and a digest of the entry in case the row gets another one."""
+    return f"{row}-{hashlib.sha256(f'{entry.path}|{entry.digest}'.encode()).hexdigest()[:_DIGITS]}"
 
 
 def located(store: Store, name: str) -> tuple[int, Entry]:
@@ -73,12 +73,12 @@ def located(store: Store, name: str) -> tuple[int, Entry]:
     Raises:
       UserError: there is no such entry, or none any more.
     """
-    row, _, digest = name.partition("-")
+    row = name.partition("-")[0]
     try:
         entry = store.entries([int(row)])[0] if row.isascii() and row.isdigit() and len(row) < 16 else None
     except KeyError:
         entry = None
-    if entry is None or len(digest) != _DIGITS or not entry.digest.startswith(digest):
+    if entry is None or name != id_of(int(row), entry):
         raise UserError("this entry is no longer in the index; search again")
     return int(row), entry
 
