@@ -59,7 +59,8 @@ class Model:
           images: one image or several, of any sizes: paths of image files, images of PIL, or uint8 arrays [H, W, 3] or
             [H, W]; gray ones may be uint16, which are scaled as `data.images.read_rgb` does. Also uint8 [N, H, W, 3].
           modality: "visible" or "infrared", of all images.
-          feature: "before_neck" or "after_neck"; default: the one that the run's primary reports.
+          feature: "before_neck", "after_neck" or what `eval.joined` names; default: the one that the run's primary
+            reports.
           batch: images at a time.
 
         Returns:
