@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax_mspac.data.batches import in_order
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
 from jax_mspac.evaluation import baselines
+from jax_mspac.evaluation.joined import JOINED, join
 from jax_mspac.methods.base import Fitted, Method, Trained
 from jax_mspac.metrics.distances import Distances, cosine_distances
 from jax_mspac.metrics.reranking import POSTPROCESSING, reranked_distances
@@ -25,6 +26,7 @@ PyTree = Any
 Embed = Callable[[PyTree, np.ndarray, str], dict[str, np.ndarray]]
 
 _CHECKPOINT = Expected("'latest', 'best' or a step", lambda name: name in ("latest", "best") or name.isdecimal())
+_JOINED = some_of(JOINED, f"names among {', '.join(JOINED)}, or () for none")
 _POSTPROCESSING = some_of(POSTPROCESSING, f"names among {', '.join(POSTPROCESSING)}, or () for none")
 
 
@@ -37,6 +39,9 @@ class EvaluationSettings:
     batch: int = setting(64, at_least(1), "images")
     checkpoint: str = setting("latest", _CHECKPOINT, "of --mode evaluate")
     feature: str = setting("after_neck", None, "of the primary metric; all features get reported")
+    joined: tuple[str, ...] = setting(
+        (), _JOINED, "further rows: cosines before and after the neck added, or one of both"
+    )
     flip: bool = setting(False, None, "average the features of an image and of its horizontal flip")
     direction: str = setting("infrared->visible", one_of(DIRECTIONS), "of the primary metric")
     postprocessing: tuple[str, ...] = setting((), _POSTPROCESSING, "further rows, re-ranked")
@@ -45,6 +50,11 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check(self)
+
+    @property
+    def joins(self) -> tuple[str, ...]:
+        """The joined features that are reported; the primary metric's may be one without being named in `joined`."""
+        return tuple(name for name in JOINED if name in self.joined or name == self.feature)
 
 
 @dataclasses.dataclass(eq=False)
@@ -158,15 +168,20 @@ def embed_images(
     return features
 
 
-def compiled_embed(method: Method, *, flip: bool = False, normalized: bool = False) -> Embed:
+def compiled_embed(
+    method: Method, *, flip: bool = False, joined: Collection[str] = (), normalized: bool = False
+) -> Embed:
     """The `embedding` of a method, `compiled`."""
-    return compiled(embedding(method, flip=flip, normalized=normalized), of=method)
+    return compiled(embedding(method, flip=flip, joined=joined, normalized=normalized), of=method)
 
 
-def embedding(method: Method, *, flip: bool = False, normalized: bool = False) -> Callable[..., Any]:
+def embedding(
+    method: Method, *, flip: bool = False, joined: Collection[str] = (), normalized: bool = False
+) -> Callable[..., Any]:
     """The embedding of a method; with `flip` the mean of an image's features and its horizontal flip's.
 
-    With `normalized` it is its `embed_normalized`, of float32 images.
+    Features of the names in `joined` are made of these, see `joined.join`. With `normalized` it is its
+    `embed_normalized`, of float32 images.
     """
     of_images = getattr(method, "embed_normalized" if normalized else "embed")
 
@@ -175,7 +190,7 @@ def embedding(method: Method, *, flip: bool = False, normalized: bool = False) -
         if flip:
             mirrored = of_images(variables, images[:, :, ::-1], modality)
             features = jax.tree.map(lambda a, b: (a + b) / 2, features, mirrored)
-        return features
+        return join(features, joined)
 
     return embed
 

@@ -142,7 +142,8 @@ class Experiment:
 
     def embed(self, method: Method | None = None, *, normalized: bool = False) -> Embed:
         """The embedding of the experiment's method, compiled: see `compiled_embed`."""
-        return compiled_embed(method or self.method(), flip=self.config.eval.flip, normalized=normalized)
+        flip, joined = self.evaluation.flip, self.evaluation.joins
+        return compiled_embed(method or self.method(), flip=flip, joined=joined, normalized=normalized)
 
     def restore(self, which: str) -> tuple[int, PyTree]:
         """The step and the variables, as numpy arrays, that "latest", "best" or a number stands for.

@@ -59,7 +59,7 @@ class Model:
           images: one image or several, of any size: paths of image files, PIL images, or uint8 arrays [H, W, 3] or
             [H, W]. Gray arrays may be uint16; `data.images.read_rgb` scales them. Also uint8 [N, H, W, 3].
           modality: "visible" or "infrared", of all images.
-          feature: "before_neck" or "after_neck"; default: that of the run's primary metric.
+          feature: "before_neck", "after_neck" or one of `eval.joined`; default: that of the run's primary metric.
           batch: the number of images embedded at a time.
 
         Returns:
