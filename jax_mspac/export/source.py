@@ -67,7 +67,8 @@ class Source:
                 f"{config.method} has no network but computes with numpy, which this form cannot hold: "
                 "--to safetensors hands it on"
             )
-        embed = embedding(method, flip=config.eval.flip)
+        evaluation = self.experiment.evaluation
+        embed = embedding(method, flip=evaluation.flip, joined=evaluation.joins)
         return lambda images, modality: unit(embed(self.variables, images, modality)[config.eval.feature])
 
     def images(self, count: int, seed: int = 0) -> np.ndarray:
