@@ -25,7 +25,7 @@ _SHOWN = 10
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    """The flags of footage."""
+    """The flags of footage, and of processes that add together."""
     flags.DEFINE_string("video", None, "Of add: a video file, instead of images.", flag_values=values)
     flags.DEFINE_string("frames", None, "Of add: a folder of frames, instead of images.", flag_values=values)
     flags.DEFINE_string(
@@ -65,11 +65,13 @@ def is_shared(values: flags.FlagValues) -> bool:
 def opened(values: flags.FlagValues) -> Iterator["Index"]:
     """The index to add to, begun where there is none, on all processes that add together."""
     # NumPy and JAX take seconds to import: --help and a wrong flag answer without them.
-    from jax_mspac.runtime import distributed
+    from jax_mspac.runtime import distributed, memory
     from jax_mspac.search.index import Index
 
     processes = {name: values[name].value for name in _OF_PROCESSES - {"distributed"}}
     with distributed.joined(detect=values.distributed, **processes):
+        # Before anything asks JAX for its devices.
+        memory.keep()
         if is_shared(values):
             # One after the other: the first one begins it.
             index = distributed.in_turn(lambda: Index.open(values.index))
@@ -85,12 +87,10 @@ def run(index: "Index", named: list[str], values: flags.FlagValues) -> None:
     Raises:
       UserError: they contradict each other, or something could not be read.
     """
-    from jax_mspac.runtime import accelerators, distributed, memory
+    from jax_mspac.runtime import accelerators, distributed
     from jax_mspac.search import texts
 
     _check(named, values)
-    # Before anything asks JAX for its devices.
-    memory.keep()
     if (told := accelerators.unused()) and distributed.is_main():
         print(told, file=sys.stderr, flush=True)
     before = len(index)

@@ -65,15 +65,15 @@ class Cut:
     pixels: np.ndarray
 
 
-def digest_of(source: Footage, found: Sequence[Box], margin: float) -> tuple[str, str]:
-    """Of which bytes and boxes an entry is: digests of all boxes with their files, in hexadecimal, and of a file.
+def digest_of(source: Footage, found: Sequence[Box], margin: float) -> str:
+    """SHA-256 of all boxes of an entry, with what is around them and the bytes of their files, in hexadecimal.
 
-    An entry keeps "file.all": the SHA-256 of the file that holds the shown frame, and that of everything.
+    An entry keeps "file.all": the SHA-256 of the file that holds the shown frame, and this one.
     """
     every = hashlib.sha256()
     for box in found:
         every.update(f"{source.digest(box.frame)} {box.frame} {box.widened(margin)}\n".encode())
-    return every.hexdigest(), source.digest(found[0].frame)
+    return every.hexdigest()
 
 
 def entry_of(source: Footage, person: Person, labels: Labels, known: Entry | None) -> Entry:
@@ -232,7 +232,7 @@ class Adder:
         self.counts["unchanged"] += len(entries) - len(changed)
 
     def _person(self, mine: Sequence[Box]) -> Person:
-        digest, _ = digest_of(self._source, mine, self._margin)
+        digest = digest_of(self._source, mine, self._margin)
         return Person(crops.name(self._source, mine[0]), mine, digest, left=len(mine))
 
     def _new(self, people: Sequence[Person]) -> list[Person]:
