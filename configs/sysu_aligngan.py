@@ -5,8 +5,8 @@
 Images of 128x128 pixels are translated, and resized to 384x192 for the encoder. A step takes 18 identities for the
 encoder and 4 of these for the generators.
 
-Needs: as configs/sysu.py, and the memory of a large accelerator: docs/scaling.md has numbers. With
---config.model.remat=True it needs much less.
+Needs: as configs/sysu.py, and memory: its authors name 40 GB and more. --config.model.remat=True needs less, which has
+not been measured at this size.
 Takes: not measured yet on the real data set.
 Expect: its paper reports 42.4 % rank-1 and 40.7 % mAP (all-search, single-shot). This implementation has not been
 trained on the real data set yet.

@@ -11,7 +11,6 @@ from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.data import image_set, published
 from jax_mspac.data.registry import named
-from jax_mspac.methods.base import Game
 from jax_mspac.metrics.distances import cosine_distances
 from jax_mspac.metrics.retrieval import evaluate, evaluate_protocol
 from jax_mspac.protocols import folder
@@ -20,7 +19,6 @@ from jax_mspac.reporting import (
     cameras,
     curves,
     embedding_map,
-    games,
     heatmaps,
     histograms,
     rankings,
@@ -28,7 +26,6 @@ from jax_mspac.reporting import (
     scores,
     sections,
     style,
-    translations,
 )
 from jax_mspac.runs.results import SCORES
 
@@ -330,26 +327,3 @@ def test_missing_logs_are_told(tmp_path):
     read = records.read(tmp_path)
     assert set(read.problems) == {"metrics.jsonl", "results.json", "versions.json"} and read.curves == {}
     assert "nothing was logged" in read.problems["metrics.jsonl"]
-
-
-def test_games_show_what_was_logged_of_each_side():
-    sides = {"maker": "fooling", "judge": "judging", "of another phase": "resting"}
-    game = Game("Made or real", sides, ("accuracy",))
-    curves = {"fooling": {1: 0.5, 3: 0.8}, "judging": {1: 0.4}, "accuracy": {1: 0.9, 3: 0.6}, "other": {1: 7.0}}
-    losses, accuracies = games.figure([game], curves).axes
-    shown = {line.get_label(): line.get_xydata().tolist() for line in losses.lines}
-    assert shown == {"maker": [[1, 0.5], [3, 0.8]], "judge": [[1, 0.4]]}
-    assert accuracies.lines[0].get_xydata().tolist() == [[1, 0.9], [3, 0.6]]
-    assert accuracies.lines[1].get_ydata() == [0.5, 0.5]  # where nothing is known
-
-
-def test_translations_stand_below_their_images():
-    rng = np.random.default_rng(2)
-    images, made, back = rng.integers(0, 256, (3, 2, 8, 4, 3)).astype(np.uint8)
-    of = translations.Translations(made, back)
-    axes = translations.figure(images, ["visible", "infrared"], of).axes
-    shown = [ax.images[0].get_array() for ax in axes]
-    for found, expected in zip(shown, [*images, *made, *back], strict=True):
-        np.testing.assert_array_equal(found, expected)
-    expected = np.abs(images.astype(int) - back.astype(int)).mean(axis=(1, 2, 3))
-    np.testing.assert_allclose(of.error(images), expected, rtol=1e-5)
