@@ -185,8 +185,10 @@ class AlignmentNetworks(learned.Learned):
     def resized(self, images: jax.Array) -> jax.Array:
         """Images in [-1, 1] as the encoder sees them: of its size, and normalized."""
         height, width = self.alignment.height or images.shape[1], self.alignment.width or images.shape[2]
-        shape = (len(images), height, width, images.shape[3])
-        return augmentation.normalize((jax.image.resize(images, shape, "bilinear", antialias=False) + 1.0) * 127.5)
+        if (height, width) != images.shape[1:3]:
+            shape = (images.shape[0], height, width, images.shape[3])
+            images = jax.image.resize(images, shape, "bilinear", antialias=False)
+        return augmentation.normalize((images + 1.0) * 127.5)
 
     def classified(
         self, networks: Networks, encoded: Encoded, view: View, modality: str, number: int

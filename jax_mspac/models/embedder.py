@@ -183,7 +183,7 @@ class Embedder(nn.Module):
             features = jnp.concatenate([features, pool(split_stripes(x, 1))], axis=1)
         if self.pattern_masks:
             parts, masks = PatternMasks(self.pattern_masks, x.dtype, name="patterns")(x)
-            features = jnp.concatenate([parts, features], axis=1).reshape(len(x), 1, -1)
+            features = jnp.concatenate([parts, features], axis=1).reshape(x.shape[0], 1, -1)
         num_parts = features.shape[1]
         if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]

@@ -51,7 +51,7 @@ class PatternMasks(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Of a map [n, H, W, C], its mean weighted by each mask, float32 [n, K, C]; and the masks, [n, K, H W]."""
-        pixels = x.reshape(len(x), -1, x.shape[-1])
+        pixels = x.reshape(x.shape[0], -1, x.shape[-1])
         start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         drawn = nn.Dense(self.count, kernel_init=start, dtype=self.dtype, name="masks")(pixels)
         masks = nn.sigmoid(drawn.astype(jnp.float32)).transpose(0, 2, 1)

@@ -100,7 +100,7 @@ class Stages(nn.Module):
                 continue
             norm = nn.LayerNorm(self.norm_epsilon, dtype=jnp.float32, use_fast_variance=False, name="norm")
             x = norm(x).astype(self.dtype)
-            x = x[:, None, :1] if self.tokens == "class" else x[:, 1:].reshape(len(x), *self.grid, x.shape[-1])
+            x = x[:, None, :1] if self.tokens == "class" else x[:, 1:].reshape(x.shape[0], *self.grid, x.shape[-1])
         return x
 
     def _embedded(self, images: jax.Array, keys: jax.Array | None) -> jax.Array:
@@ -108,10 +108,10 @@ class Stages(nn.Module):
         channels = self.heads * self.width
         shape, strides = (PATCH, PATCH), (self.patch_stride, self.patch_stride)
         x = nn.Conv(channels, shape, strides, padding="VALID", dtype=self.dtype, name="patches")(images)
-        x = x.reshape(len(x), -1, channels).astype(jnp.float32)
+        x = x.reshape(x.shape[0], -1, channels).astype(jnp.float32)
         start = nn.initializers.normal(0.02)
         first = self.param("class_token", start, (1, 1, channels), jnp.float32)
-        x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, channels)), x], axis=1)
+        x = jnp.concatenate([jnp.broadcast_to(first, (x.shape[0], 1, channels)), x], axis=1)
         # The grid is a part of the name: the number of positions alone does not tell it.
         position = "position_{}x{}".format(*self.grid)
         x += self.param(position, start, (1, x.shape[1], channels), jnp.float32)
