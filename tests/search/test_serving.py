@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from helpers import indexes, serving
+from helpers import films, indexes, serving
 from PIL import Image
 from starlette.testclient import TestClient
 
 import jax_mspac
 from jax_mspac.errors import UserError
+from jax_mspac.search import footage
 from jax_mspac.search.entries import Entry
 from jax_mspac.search.serving import app as answers
 from jax_mspac.search.serving import pictures
@@ -235,20 +236,28 @@ def test_a_box_of_a_frame_is_cut_out_of_it(tmp_path, client, shots):
     Image.fromarray(pixels).save(tmp_path / "frame.png")
     file = hashlib.sha256((tmp_path / "frame.png").read_bytes()).hexdigest()
     columns = {"frame": str(tmp_path / "frame.png"), "box": "10,8,16,32"}
-    video = {"frame": "/a.mp4", "frame_number": "7", "box": "10,8,16,32"}
+    film = films.save_video(tmp_path / "film.avi")
+    frame, _, *corners = films.boxes()[-1]
+    video = {"frame": str(film), "frame_number": str(frame), "box": ",".join(map(str, corners))}
     made = [
         Entry(path=f"{tmp_path}/frame.png#box=10,8,16,32", digest=f"{file}.1", modality="visible", metadata=columns),
         Entry(path=f"{tmp_path}/frame.png#box=1,2,3,4", digest="0" * 64 + ".1", modality="visible", metadata=columns),
-        Entry(path="/a.mp4#frame=7&box=10,8,16,32", digest=f"{file}.1", modality="visible", metadata=video),
+        Entry(path=f"{film}#frame=11&box=1", digest=f"{footage.digest_of(film)}.1", modality="visible", metadata=video),
+        Entry(path="/a.mp4#frame=7&box=1", digest="0", modality="visible", metadata={**video, "frame": "/a.mp4"}),
     ]
     with Store(tmp_path / "index", create=False) as store, store.writing():
-        store.put(made, np.eye(3, store.features().shape[1], dtype=np.float32))
+        store.put(made, np.eye(4, store.features().shape[1], dtype=np.float32))
     with Store(tmp_path / "index", create=False) as store:
         ids = {entry.path: id_of(row, entry) for row, entry in store.at([one.path for one in made]).values()}
-    crop, changed, moving = (client.get(f"/image/{ids[one.path]}") for one in made)
-    shown = np.asarray(Image.open(io.BytesIO(crop.content)).convert("RGB"), int)
+    crop, changed, moving, gone = (client.get(f"/image/{ids[one.path]}") for one in made)
+    shown, filmed = (np.asarray(Image.open(io.BytesIO(one.content)).convert("RGB"), int) for one in (crop, moving))
     assert shown.shape == (32, 16, 3) and np.abs(shown - (20, 200, 40)).max() < 12
-    assert "changed since it" in changed.text and "not shown" in moving.text
+    x, y, width, height = corners
+    expected = films.frames()[frame, y : y + height, x : x + width]
+    assert filmed.shape == expected.shape and np.abs(filmed - expected).mean() < 20
+    assert "changed since it" in changed.text and "gone" in gone.text
+    whole = Image.open(io.BytesIO(client.get(f"/frame/{ids[made[2].path]}").content))
+    assert whole.size == (films.WIDTH, films.HEIGHT)
 
 
 def test_names_are_text_and_not_html(client, shots):

@@ -5,20 +5,20 @@ import html
 import io
 import pathlib
 import textwrap
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from jax_mspac.data.images import Range, read_rgb
 from jax_mspac.errors import UserError
+from jax_mspac.search import crops
 from jax_mspac.search.entries import Entry
 
 # Of an image that is uploaded; a photograph has 12 to 50 million.
 MAX_PIXELS = 50_000_000
 # The formats of photographs that are decoded. Others of Pillow's start programs, or are rarely tested.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
-# Columns that `add` writes for images cut out of a frame.
-FRAME, FRAME_NUMBER, BOX = "frame", "frame_number", "box"
 # Pixels of the longer side.
 THUMBNAIL, LARGE = 320, 1600
 _QUALITY = 88
@@ -57,10 +57,10 @@ def of_entry(entry: Entry, longest: int) -> bytes:
     Raises:
       UserError: the file is gone, cannot be read, or is not the one that was added.
     """
+    if _of_video(entry):
+        return _encoded(_within(_shown(crops.picture(entry)), longest))
     box = _box(entry) if has_frame(entry) and not pathlib.Path(entry.path).is_file() else None
-    if box is None and entry.metadata.get(FRAME_NUMBER) and not pathlib.Path(entry.path).is_file():
-        raise UserError("frames of a video are not shown")
-    data = _bytes(pathlib.Path(entry.metadata[FRAME] if box else entry.path))
+    data = _bytes(pathlib.Path(entry.metadata[crops.FRAME] if box else entry.path))
     # The digest of a box begins with that of its frame's file.
     if hashlib.sha256(data).hexdigest() != entry.digest.partition(".")[0]:
         raise UserError("the file has changed since it was added")
@@ -69,13 +69,14 @@ def of_entry(entry: Entry, longest: int) -> bytes:
     frame = _opened(data, MAX_PIXELS)[0]
     x, y, width, height = box
     crop = frame.crop((round(x), round(y), round(x + width), round(y + height)))
-    return _encoded(ImageOps.contain(crop, (longest, longest)) if max(crop.size) > longest else crop)
+    return _encoded(_within(crop, longest))
 
 
 def has_frame(entry: Entry) -> bool:
-    """Whether an entry tells the image that it was cut out of, and where it lies in it."""
-    path = pathlib.Path(entry.metadata.get(FRAME, ""))
-    return path.is_absolute() and not entry.metadata.get(FRAME_NUMBER) and _box(entry) is not None and path.is_file()
+    """Whether an entry tells the image or the video that it was cut out of, and where it lies in the frame."""
+    path = pathlib.Path(entry.metadata.get(crops.FRAME, ""))
+    known = path.is_absolute() and _box(entry) is not None and path.is_file()
+    return known and (_of_video(entry) or not entry.metadata.get(crops.NUMBER))
 
 
 def frame_of(entry: Entry, longest: int) -> bytes:
@@ -87,7 +88,11 @@ def frame_of(entry: Entry, longest: int) -> bytes:
     box = _box(entry)
     if box is None or not has_frame(entry):
         raise UserError("no frame is known of this entry")
-    picture, whole = _opened(_bytes(pathlib.Path(entry.metadata[FRAME])), longest)
+    if _of_video(entry):
+        frame, _ = _shown(crops.whole(entry))
+        picture, whole = _within(frame, longest), max(frame.size)
+    else:
+        picture, whole = _opened(_bytes(pathlib.Path(entry.metadata[crops.FRAME])), longest)
     scale = max(picture.size) / whole
     x, y, width, height = (scale * number for number in box)
     line = max(3, round(max(picture.size) / 300))
@@ -109,10 +114,25 @@ def placeholder(told: str) -> str:
 def _box(entry: Entry) -> tuple[float, float, float, float] | None:
     """The column `box`, "x,y,width,height" in pixels of the frame."""
     try:
-        x, y, width, height = (float(number) for number in entry.metadata.get(BOX, "").split(","))
+        x, y, width, height = (float(number) for number in entry.metadata.get(crops.BOX, "").split(","))
     except ValueError:
         return None
     return (x, y, width, height) if width > 0 and height > 0 and np.isfinite([x, y, width, height]).all() else None
+
+
+def _of_video(entry: Entry) -> bool:
+    """Whether `add` has cut the entry out of a video; columns alone, which anyone may write, do not say so."""
+    return crops.NUMBER in entry.metadata and crops.file_of(entry.path) is not None
+
+
+def _shown(found: Any) -> Any:
+    if isinstance(found, str):
+        raise UserError(found.replace("\n", " "))
+    return found
+
+
+def _within(picture: Image.Image, longest: int) -> Image.Image:
+    return ImageOps.contain(picture, (longest, longest)) if max(picture.size) > longest else picture
 
 
 def _bytes(path: pathlib.Path) -> bytes:
@@ -131,7 +151,7 @@ def _opened(data: bytes, longest: int) -> tuple[Image.Image, int]:
             picture = Image.fromarray(read_rgb(image))
     except Exception as error:
         raise UserError("the file cannot be read") from error
-    return (ImageOps.contain(picture, (longest, longest)) if max(picture.size) > longest else picture), whole
+    return _within(picture, longest), whole
 
 
 def _encoded(image: Image.Image) -> bytes:
