@@ -18,6 +18,7 @@ from jax_mspac.losses.distances import unit
 from jax_mspac.methods import augmentation
 from jax_mspac.methods.base import Trained
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.runs import inference
 from jax_mspac.runs.experiment import Experiment
 
@@ -54,13 +55,15 @@ class Source:
         """Features of unit length, the one that the run's primary reports: what `Model.embed` does to resized images.
 
         Args:
-          **settings: fields of `config.model` that do not touch the parameters, to compute otherwise.
+          **settings: fields of `config.model` that do not touch the parameters, to compute otherwise; those that the
+            backbone has.
 
         Raises:
           UserError: the method has no network.
         """
         config = self.experiment.config.copy_and_resolve_references()
-        config.model.update(settings)
+        backbone = BACKBONES[config.model.backbone]
+        config.model.update({name: value for name, value in settings.items() if backbone.takes(name)})
         method = methods.build(config, num_identities=1)
         if not isinstance(method, Trained):
             raise UserError(

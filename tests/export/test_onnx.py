@@ -12,7 +12,9 @@ from helpers.exports import export, refused
 import jax_mspac
 from jax_mspac import methods
 from jax_mspac.methods.base import Trained
+from jax_mspac.models import vit
 from jax_mspac.models.backbones import BACKBONES
+from jax_mspac.runtime import command
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -27,6 +29,10 @@ BATCHES = (1, 3, 8)
 @pytest.fixture
 def shallow(monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet18", made_runs.SHALLOW)
+    monkeypatch.setitem(BACKBONES, "vit_b16", vit.backbone(depth=2, heads=8))
+    # The converter's own forms of Flax's layers promote ranks.
+    with jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def features(path, images):
@@ -88,7 +94,7 @@ def test_a_graph_that_differs_is_not_written(shallow, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("library", "told"),
-    [("onnx", r"pip install 'jax_mspac[onnx]'"), ("jax2onnx", "pip install --no-deps 'jax2onnx>=0.17,<0.18'")],
+    [("onnx", command.installing("onnx")), ("jax2onnx", "pip install --no-deps 'jax2onnx>=0.17,<0.18'")],
 )
 def test_a_library_that_is_missing_is_told(library, told, shallow, tmp_path, monkeypatch):
     run = made_runs.make(tmp_path / "run", "two_stream")

@@ -32,13 +32,12 @@ UNIT_FEATURES = {
 # The same of the pooled features and of the logits in training.
 TRAIN_FEATURES = [[0.8371087, 0.7483137, 1.063949], [0.8784519, 1.051849, 0.8362011]]
 TRAIN_LOGITS = [[0.6400464, 0.1726909, 0.1422619], [0.397307, -0.02205707, -0.1605121]]
-# Identity and triplet loss at the first four steps. On noise they are chaotic: torch's own float32 is 0.6 % off at the
-# second and 9 % at the fourth.
+# Identity and triplet loss at the first steps. On noise they are chaotic: torch's own float32 is 0.6 % off at the
+# second.
 TRACE = [
     [2.30346104525, 19.7275749447],
     [2.57784341849, 20.0790597417],
     [2.68276687481, 20.6962594681],
-    [2.43634426053, 11.513975788],
 ]
 # The norm of a tensor's gradient at the first step.
 GRADIENT_NORMS = {
@@ -88,8 +87,8 @@ def test_steps_in_64_bits_are_the_original_s():
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
-    # Rounding alone grows from 1e-14 to 1e-5 in four steps.
-    for found, expected, error in zip(seen["trace"], TRACE, (1e-10, 1e-8, 1e-6, 1e-4), strict=True):
+    # Rounding grows from step to step.
+    for found, expected, error in zip(seen["trace"], TRACE, (1e-10, 1e-8, 1e-6), strict=True):
         np.testing.assert_allclose(found, expected, rtol=error)
     for kind, norms in (("gradients", GRADIENT_NORMS), ("statistics", RUNNING_NORMS)):
         for key, norm in norms.items():
