@@ -97,6 +97,7 @@ def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality():
         nonlocal_channels=0,
         multi_scale=False,
         diverse_embeddings=False,
+        modality_alleviation=0,
         dtype="float32",
         axis_name=None,
         kernels="native",
