@@ -82,6 +82,8 @@ SMALL = {
         "d2rl.critic_width": 2,
         "d2rl.critic_layers": 2,
         "d2rl.learning_rate": 1e-6,
+        # With some seeds rounding turns the sign of a pixel's difference, which is the gradient of an L1 loss.
+        "seed": 1,
         "data.height": 32,
         "data.width": 16,
     },

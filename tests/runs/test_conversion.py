@@ -272,7 +272,7 @@ def test_the_other_index_of_hetero_center_s_classifiers_is_known(networks):
             "hetero_center_triplet",
             "begins with classifier.weight.*looks like one of hetero_center_triplet: ",
         ),
-        ("hetero_center", "agw", r"begins with visible_net\.visible\..*looks like one of agw or caj: --from agw"),
+        ("hetero_center", "agw", r"begins with visible_net\.visible\..*one of agw or caj or caj_plus: --from agw"),
         ("agw", {"conv1.weight": (4, 3, 7, 7)}, r"looks like a backbone.*--config\.model\.pretrained=FILE"),
         ("caj", {"encoder.0.weight": (3,)}, "its names begin with encoder"),
         ("mspac", "agw", "of mspac is known.*agw, caj"),
