@@ -92,6 +92,13 @@ STEPS = 20  # of a whole schedule
 NO_LOSSES = {"loss", "identity", "learning_rate"}
 
 
+@pytest.fixture(autouse=True)
+def programs():
+    """Those of each system are dropped after it: all together would take more maps of memory than a process may."""
+    yield
+    jax.clear_caches()
+
+
 def system_config(name, **overrides):
     """Small images, whose map has as many rows as the systems have stripes; a narrow network, narrow features."""
     small = {"method": name, "data.height": 96, "data.width": 32, "model.parts": (), "train.steps": STEPS}
