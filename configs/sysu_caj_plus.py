@@ -4,7 +4,7 @@
 
 Needs: as configs/sysu.py.
 Takes: not measured yet on the real data set; each visible image is seen twice in a step.
-Expect: its paper reports 71.5 % rank-1 and 68.2 % mAP (all-search, single-shot), of a checkpoint chosen by the test
+Expect: RLE's paper gives it 71.5 % rank-1 and 68.2 % mAP (all-search, single-shot), of a checkpoint chosen by the test
 set, images mirrored. This implementation has not been trained on the real data set yet.
 """
 

@@ -4,7 +4,7 @@
 
 Needs: as configs/sysu.py.
 Takes: not measured yet on the real data set.
-Expect: its paper reports 70.6 % rank-1 and 68.2 % mAP (all-search, single-shot), in the official galleries
+Expect: RLE's paper gives it 70.6 % rank-1 and 68.2 % mAP (all-search, single-shot), in the official galleries
 (--config.eval.sysu_lists), of a checkpoint chosen by the test set. This implementation has not been trained on the
 real data set yet.
 """
