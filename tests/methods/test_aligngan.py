@@ -111,7 +111,7 @@ def test_visible_images_pass_the_generator_and_infrared_ones_do_not(made):
         for of, modality in ((images, "visible"), (made_infrared, "infrared"), (images, "infrared"))
     )
     # But for the rounding of pixels.
-    np.testing.assert_allclose(visible, again, atol=0.02 * np.abs(visible).max())
+    np.testing.assert_allclose(visible, again, atol=0.05 * np.abs(visible).max())
     seen = method.embedder.apply(variables["embedder"], {"infrared": augmentation.normalize(images)}, train=False)
     np.testing.assert_allclose(plain, seen["before_neck"][:, 0], rtol=1e-4, atol=1e-4)
     assert np.abs(visible - plain).max() > 0.1 * np.abs(plain).max()
