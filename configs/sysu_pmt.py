@@ -18,6 +18,7 @@ def get_config() -> Config:
     config = sysu.get_config()
     config.method = "pmt"
     config.data.height, config.data.width = 256, 128
+    config.model.parts = ()  # 256 pixels are no multiple of the stripes of the method that this config comes from
     config.model.pretrained = "hf://timm/vit_base_patch16_224.orig_in21k_ft_in1k"
     config.train.steps = 16_704  # 24 epochs of the RGB images
     return config
