@@ -237,8 +237,8 @@ def test_settings_that_do_not_fit_are_named():
         "tokens": "one of 'patches', 'class'",
         "drop_path": "a fraction from 0 to below 1",
     }
-    with pytest.raises(SettingsError, match="remat is True; expected False, because resnet18 has no such setting"):
-        Embedder(remat=True)
+    with pytest.raises(SettingsError, match="tokens is 'class'; expected 'patches', because resnet18 has no such"):
+        Embedder(tokens="class")
 
 
 @pytest.mark.parametrize(
