@@ -31,7 +31,8 @@ def load_module(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_is_valid_and_quotes_its_command(path):
     module = load_module(path)
-    config_lib.validate(module.get_config())
+    config = module.get_config()
+    config_lib.validate(methods.configured(config, chosen=config_lib.chosen(config)))
     assert f"python -m jax_mspac.main --config configs/{path.name}" in module.__doc__
 
 

@@ -167,6 +167,7 @@ def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
     monkeypatch.setitem(BACKBONES, "vit_b16", vit.backbone(depth=2, heads=8))
     config = config.get_config()
+    config = methods.configured(config, chosen=config_lib.chosen(config))
     config.data.height, config.data.width, config.model.width = 96, 32, 4
     config.aligngan.height = config.aligngan.width = 0
     config.batch.identities = min(config.batch.identities, CLASSES)

@@ -29,7 +29,7 @@ def tiny_config():
     config = config_lib.default_config()
     with config.giving_way():
         config.data.height, config.data.width = 96, 32
-        config.batch.identities, config.batch.visible, config.batch.infrared = 2, 1, 1
+        config.batch.identities, config.batch.visible, config.batch.infrared = 4, 4, 4
         config.model.width = 4
     return config
 
