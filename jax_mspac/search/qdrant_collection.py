@@ -123,7 +123,6 @@ class Collection:
             event_hooks={"request": [_connect_soon]},
         )
         self._metadata: dict[str, Any] | None = None
-        self._made = False
 
     def close(self) -> None:
         """Lets go of the connection."""
@@ -136,45 +135,41 @@ class Collection:
           UserError: the collection is no index, or the server does not answer.
         """
         if self._metadata is None and self.ask("collection_exists"):
-            config = self.ask("get_collection").config
-            told = (config.metadata or {}).get(_NAME) or {}
+            info = self.ask("get_collection")
+            told = (info.config.metadata or {}).get(_NAME) or {}
             if told.get("version") != _VERSION:
                 raise UserError(
                     f"{self.address}: the collection is no index of this version of jax_mspac; name another one, or "
                     "the server is older than Qdrant 1.16, the first to note what a collection is"
                 )
-            self._metadata = {"model": told["model"], "dimensions": config.params.vectors[FEATURE].size}
+            # Another process is about to, or was interrupted before; it does no harm twice.
+            for field, kind in _INDEXED.items():
+                if field not in info.payload_schema:
+                    self.ask("create_payload_index", field_name=field, field_schema=kind, wait=True)
+            self._metadata = {"model": told["model"], "dimensions": info.config.params.vectors[FEATURE].size}
         return self._metadata
 
     def make(self, model: Mapping[str, Any], dimensions: int) -> None:
-        """Makes the collection unless it is there, and what an interrupted process had not made of it.
-
-        Several processes may: the collection is of the model of one of them.
+        """Makes the collection unless it is there. Of several processes that do at once, one gives the model.
 
         Raises:
           UserError: see `metadata`.
         """
-        if self._made:
+        if self.metadata() is not None:
             return
-        if self.metadata() is None:
-            # Exact search reads all features; a graph of neighbors would be built for nothing.
-            params = models.VectorParams(size=dimensions, distance=models.Distance.DOT, on_disk=True)
-            try:
-                self.ask(
-                    "create_collection",
-                    vectors_config={FEATURE: params},
-                    hnsw_config=models.HnswConfigDiff(m=0),
-                    metadata={_NAME: {"version": _VERSION, "model": dict(model)}},
-                )
-            except UserError:
-                if self.metadata() is None:  # no other process was faster
-                    raise
-            self.metadata()
-        there = self.ask("get_collection").payload_schema
-        for field, kind in _INDEXED.items():
-            if field not in there:
-                self.ask("create_payload_index", field_name=field, field_schema=kind, wait=True)
-        self._made = True
+        # Exact search reads all features; a graph of neighbors would be built for nothing.
+        params = models.VectorParams(size=dimensions, distance=models.Distance.DOT, on_disk=True)
+        try:
+            self.ask(
+                "create_collection",
+                vectors_config={FEATURE: params},
+                hnsw_config=models.HnswConfigDiff(m=0),
+                metadata={_NAME: {"version": _VERSION, "model": dict(model)}},
+            )
+        except UserError:
+            if self.metadata() is None:  # no other process was faster
+                raise
+        self.metadata()
 
     def ask(self, what: str, **arguments: Any) -> Any:
         """What a method of the client answers about this collection.

@@ -1,8 +1,8 @@
 """Qdrant's REST API on a port of this machine, over the client's own implementation of a server in memory.
 
 Requests are checked against the models that the client generates from the server's OpenAPI document; they forbid what
-the document does not name. As a server does, it wants a payload index for what it counts, sorts or selects by, and the
-token in each request. What was asked is kept in `Server.requests`.
+the document does not name. As a server in strict mode does, it wants a payload index for what it counts, sorts or
+selects by, and the token in each request. What was asked is kept in `Server.requests`.
 """
 
 import contextlib
@@ -19,8 +19,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-INDEXED = {"kind", "path", "within", "modality", "camera", "query", "time"}
-
 
 class Refused(Exception):
     def __init__(self, status, error):
@@ -34,11 +32,10 @@ class Server:
     Args:
       token: that requests must bear.
       is_old: of a version that knows no metadata of collections.
-      wants_indexes: refuses to select by fields without an index, as in strict mode.
     """
 
-    def __init__(self, *, token=None, is_old=False, wants_indexes=True):
-        self.token, self.is_old, self.wants_indexes = token, is_old, wants_indexes
+    def __init__(self, *, token=None, is_old=False):
+        self.token, self.is_old = token, is_old
         self.requests = []
         # Called with the method and path of each request before it is done.
         self.before = lambda method, path: None
@@ -95,9 +92,8 @@ class Server:
 
     def _info(self, name, body):
         info = self._client.get_collection(name)
-        schema = {
-            field: models.PayloadIndexInfo(data_type=kind, points=0) for field, kind in self._indexes[name].items()
-        }
+        indexes = self._indexes.get(name, {})
+        schema = {field: models.PayloadIndexInfo(data_type=kind, points=0) for field, kind in indexes.items()}
         return info.model_copy(update={"payload_schema": schema})
 
     def _index(self, name, body):
@@ -164,7 +160,7 @@ class Server:
 
     def _check_indexes(self, name, condition, *keys):
         asked = {one.key for one in (condition.must if condition else ()) if isinstance(one, models.FieldCondition)}
-        if self.wants_indexes and (missing := ({*asked, *keys} - {None}) - set(self._indexes[name])):
+        if missing := {*asked, *keys} - {None} - set(self._indexes[name]):
             raise Refused(400, f"Bad request: Index required but not found for {sorted(missing)}")
 
 

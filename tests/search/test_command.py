@@ -168,6 +168,19 @@ def test_the_process_ends_with_a_line(tmp_path):
     assert "--modality" in help_text.stdout and "An index of embedded images" in help_text.stdout
 
 
+def test_what_only_reads_and_removes_entries_starts_without_jax(search, place, run, shots):
+    search("add", "--model", run, "--images", *shots, "--modality", "visible")
+    for action, said in ((["list"], str(shots[0])), (["info"], "after_neck"), (["remove", str(shots[0])], "8 left")):
+        command = [action[0], "--index", str(place), *action[1:]]
+        program = (
+            "import sys\nfrom absl import flags\nfrom jax_mspac.search import __main__ as door\n"
+            f"door.define_flags(flags.FLAGS)\ndoor.run(flags.FLAGS({['search', *command]!r}), flags.FLAGS)\n"
+            "print({name.partition('.')[0] for name in sys.modules} & {'jax', 'flax', 'tensorflow'})"
+        )
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert said in done.stdout and done.stdout.endswith("\nset()\n"), action
+
+
 @in_a_folder
 def test_the_contact_sheet_shows_queries_and_hits(search, run, shots, tmp_path):
     plain = [Image.new("RGB", (32, 64), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
