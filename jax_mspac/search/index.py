@@ -318,6 +318,11 @@ class Index:
                 "bytes": self._store.size(),
             }
 
+    @property
+    def model(self) -> dict[str, Any] | None:
+        """The model of the entries, as in `info`; None before the first are added."""
+        return self._store.fact("model")
+
     def marks(self) -> Marks:
         """What was said of hits, right or wrong, on the page of the index: a context manager."""
         return self._store.marks()

@@ -20,7 +20,7 @@ from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.search.base import DETECTED, Rows
 from jax_mspac.search.entries import Entry, Filter
-from jax_mspac.search.qdrant_collection import ENTRY, FACT, FEATURE, MARK, Collection, id_of, selected
+from jax_mspac.search.qdrant_collection import ENTRY, FACT, FEATURE, MARK, Collection, id_of, parts, selected
 from jax_mspac.search.qdrant_marks import QdrantMarks, entry_of
 
 # Numbers in a request, which becomes some 5 MB of JSON; servers take 32 MB.
@@ -218,19 +218,19 @@ class QdrantStore:
             )
             for entry in entries
         ]
-        self._collection.ask("batch_update_points", update_operations=changes, wait=True)
+        for some in parts(changes):
+            self._collection.ask("batch_update_points", update_operations=list(some), wait=True)
 
     def remove(self, rows: Rows) -> None:
         """Removes the entries of some ids, with their features and marks."""
-        ids = list(map(str, rows))
-        paths = [_payload(point)["path"] for point in self._collection.points(ids, ENTRY).values()]
-        if not paths:
-            return
-        # Footage that an entry is part of is searched anew when it is added again.
-        footage = {DETECTED + folder for path in paths for folder in _within(path)}
-        self._collection.remove([id_of(FACT, name) for name in sorted(footage)])
-        self._collection.remove(selected(MARK, path=paths))
-        self._collection.remove(ids)
+        for ids in parts(list(map(str, rows))):
+            paths = [_payload(point)["path"] for point in self._collection.points(ids, ENTRY).values()]
+            # Footage that an entry is part of is searched anew when it is added again.
+            footage = {DETECTED + folder for path in paths for folder in _within(path)}
+            self._collection.remove([id_of(FACT, name) for name in sorted(footage)])
+            if paths:
+                self._collection.remove(selected(MARK, path=paths))
+            self._collection.remove(ids)
 
     def erase(self) -> None:
         """Nothing: a removal that was interrupted has removed whole entries, and the server clears its files itself."""
