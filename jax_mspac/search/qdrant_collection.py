@@ -248,8 +248,8 @@ def _connect_soon(request: Any) -> None:
 def _reason(error: UnexpectedResponse) -> str:
     try:
         return str(error.structured()["status"]["error"])
-    except (ValueError, KeyError, TypeError):  # not of Qdrant, but of what stands before it
-        return error.reason_phrase or "no reason"
+    except (ValueError, KeyError, TypeError):
+        return f"{error.reason_phrase}; Qdrant says more: does something else answer at this address?"
 
 
 def _first_line(error: object) -> str:

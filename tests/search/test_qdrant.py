@@ -2,10 +2,12 @@
 
 import contextlib
 import csv
+import http.server
 import io
 import json
 import socket
 import sys
+import threading
 import time
 
 import numpy as np
@@ -233,6 +235,15 @@ def test_a_server_that_says_nothing_is_told(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         with pytest.raises(UserError, match="no answer from the server .*timed out"):
             stores.opened(f"qdrant+http://127.0.0.1:{silent.getsockname()[1]}/people", create=True)
+
+
+def test_a_server_of_something_else_is_told():
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        thread = threading.Thread(target=other.handle_request)
+        thread.start()
+        with pytest.raises(UserError, match="the server answers 501: .*does something else answer at this address"):
+            stores.opened(f"qdrant+http://127.0.0.1:{other.server_address[1]}/people", create=True)
+        thread.join()
 
 
 def test_the_token_comes_from_the_environment(monkeypatch):
