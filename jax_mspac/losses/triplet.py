@@ -143,5 +143,6 @@ class WeightedRegularized(Loss):
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
         pairs = (*examples.own(self.feature), *examples.whole(self.feature))
-        how = {"epsilon": self.epsilon, "clip": self.clip, "steepest": self.steepest}
-        return weighted_regularized(*pairs, squared=self.squared, **how)
+        return weighted_regularized(
+            *pairs, squared=self.squared, epsilon=self.epsilon, clip=self.clip, steepest=self.steepest
+        )
