@@ -1,7 +1,7 @@
 """Fourier transform of maps in the plane, without complex numbers outside of it, in a form that every format holds.
 
 Spectra are pairs of real arrays, the real and the imaginary part. Of a real map, W pixels wide, the frequencies 0 to
-W // 2 across tell all; the others are conjugates. All is float32: no platform has a transform of bfloat16.
+W // 2 across tell all; the others are conjugates. All is float32: XLA has no transform of bfloat16.
 """
 
 import jax
