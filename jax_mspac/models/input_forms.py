@@ -1,5 +1,6 @@
 """What of the two modalities' images reaches a network's first convolution."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -108,29 +109,33 @@ def _floored(local: jax.Array) -> jax.Array:
 
 def _local_mean(x: jax.Array) -> jax.Array:
     """The mean of the square around each pixel of [n, H, W], of the pixels that there are."""
-    return _box(x) / _box(jnp.ones_like(x))
+    return _box(x) / _box(jnp.ones((1, *x.shape[1:]), x.dtype))
 
 
 def _box(x: jax.Array) -> jax.Array:
+    """The sum of the square around each pixel of [n, H, W]; outside there is nothing."""
+    reach = _WINDOW // 2
     for axis in (1, 2):
-        x = _weighted(x, (1.0,) * _WINDOW, axis=axis, mode="constant")
+        padding = [(0, 0)] * 3
+        padding[axis] = (reach, reach)
+        x = _weighted(jnp.pad(x, padding), (1.0,) * _WINDOW, axis=axis)
     return x
 
 
 def _sobel(x: jax.Array, *, axis: int) -> jax.Array:
     """The derivative along an axis of [n, H, W, C], smoothed along the other one; at borders pixels are repeated."""
-    return _weighted(
-        _weighted(x, (-1.0, 0.0, 1.0), axis=axis, mode="edge"), (1.0, 2.0, 1.0), axis=3 - axis, mode="edge"
-    )
+    for along, weights in ((3 - axis, (1.0, 2.0, 1.0)), (axis, (-1.0, 0.0, 1.0))):
+        # Slices, not `jnp.pad`, whose form for this has reshapes that the converter to ONNX gets wrong.
+        first, last = jax.lax.slice_in_dim(x, 0, 1, axis=along), jax.lax.slice_in_dim(x, -1, None, axis=along)
+        x = _weighted(jnp.concatenate([first, x, last], axis=along), weights, axis=along)
+    return x
 
 
-def _weighted(x: jax.Array, weights: Sequence[float], *, axis: int, mode: str) -> jax.Array:
-    """The sum of the pixels around each one along an axis, by weights of an odd number."""
-    padding, reach = [(0, 0)] * x.ndim, len(weights) // 2
-    padding[axis] = (reach, reach)
-    padded, length = jnp.pad(x, padding, mode=mode), x.shape[axis]
-    windows = (jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i in range(len(weights)))
-    return sum((w * window for w, window in zip(weights, windows, strict=True) if w), jnp.zeros_like(x))
+def _weighted(padded: jax.Array, weights: Sequence[float], *, axis: int) -> jax.Array:
+    """The sum of neighbors along an axis, by weights; it becomes shorter by their number less one."""
+    length = padded.shape[axis] - len(weights) + 1
+    windows = (w * jax.lax.slice_in_dim(padded, i, i + length, axis=axis) for i, w in enumerate(weights) if w)
+    return functools.reduce(jnp.add, windows)
 
 
 def gray(images: jax.Array) -> jax.Array:
