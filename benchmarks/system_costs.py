@@ -7,8 +7,9 @@ All systems have the same backbone but for PMT, whose own is ViT-B/16. Parameter
 anything, for ResNet-50 and the size of SYSU-MM01's config. FLOPs are those that XLA counts in the program before its
 optimization, with plain convolutions. Speeds are of a small network and small images: the step of
 `jax_mspac.training.loop` with the system's own augmentation, from uint8 images on the host, and the embedding that
-evaluation calls. AGW runs in a process of its own, in turn with each system; medians. AlignGAN is in its last phase, in
-which all of its players play; its generators see four people of a step, or all where there are fewer.
+evaluation calls. AGW runs in a process of its own, in turn with each system; medians. On a machine that has more to do,
+the seconds of the processor scatter less than those of the clock. AlignGAN is in its last phase, in which all of its
+players play; its generators see four people of a step, or all where there are fewer.
 """
 
 import argparse
@@ -28,7 +29,8 @@ from benchmarks.remote import Remote, in_turn, share_one_accelerator  # noqa: E4
 
 OURS, PEER = "benchmarks.programs_systems:Program", "agw"
 # Steps that take longer are measured one at a time.
-LONG_SECONDS, STEPS = 3.0, 3
+LONG_SECONDS, STEPS = 3.0, {"step": 2, "embed": 6}
+SPEEDS = ("step", "step, processor", "embed", "embed, processor")
 Row = dict[str, Any]
 
 
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--model-width", type=int, default=64, help="channels of the stem, for the speeds")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each program, of which the median counts")
     parser.add_argument("--counts-only", action="store_true", help="run nothing")
+    parser.add_argument("--counts-from", type=pathlib.Path, metavar="FILE", help="of an earlier run, to count nothing")
     parser.add_argument("--read", type=pathlib.Path, metavar="FILE", help="print an earlier run's rows as Markdown")
     flags = parser.parse_args()
     if flags.read:
@@ -79,10 +82,13 @@ def main() -> None:
 
 def measured(flags: argparse.Namespace) -> Iterator[Row]:
     """Rows of all systems, as they are made: "counted" first, then "step" and "embed" of each."""
+    earlier = json.loads(flags.counts_from.read_text())["rows"] if flags.counts_from else []
+    counted = {row["system"]: row for row in earlier if row["name"] == "counted"}
     with Remote("benchmarks.programs_systems:Counter") as counter:
         names = flags.systems or counter("systems")
         for name in names:
-            yield {"name": "counted", "system": name, **counter("counts", Work(method=name))}
+            own = counted.get(name) or counter("counts", Work(method=name))
+            yield {"name": "counted", "system": name, **own}
     if flags.counts_only:
         return
     size = {"height": flags.height, "width": flags.width, "images": flags.images, "model_width": flags.model_width}
@@ -95,32 +101,38 @@ def measured(flags: argparse.Namespace) -> Iterator[Row]:
 
 
 def compared(work: Work, ours: Remote, peer: Remote, *, repeats: int) -> list[Row]:
-    """Images/s of the step and of the embedding, and AGW's in the same turns."""
+    """Images in a second of the clock, and of the processor, and AGW's in the same turns."""
     rows = []
     for part in ("step", "embed"):
-        warm = [run("seconds", part, 1) for run in (ours, peer)]
-        counts = [1 if seconds > LONG_SECONDS else STEPS for seconds in warm]
+        warm = [run("seconds", part, 1)[0] for run in (ours, peer)]
+        counts = [1 if seconds > LONG_SECONDS else STEPS[part] for seconds in warm]
         programs = [functools.partial(run, "seconds", part, n) for run, n in zip((ours, peer), counts, strict=True)]
         turns = in_turn(programs, repeats)
-        speeds = [work.images * n / statistics.median(of_one) for n, of_one in zip(counts, turns, strict=True)]
-        rows.append(reporting.row(part, *speeds, "images/s", higher_is_better=True, system=work.method))
+        for number, name in enumerate((part, f"{part}, processor")):
+            medians = [statistics.median(seconds[number] for seconds in of_one) for of_one in turns]
+            speeds = [work.images * n / seconds for n, seconds in zip(counts, medians, strict=True)]
+            rows.append(reporting.row(name, *speeds, "images/s", higher_is_better=True, system=work.method))
     return rows
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a table, a line for each system; speeds relative to AGW's."""
+    """The rows as a table, a line for each system.
+
+    Million parameters of what embeds and of all that is trained, GFLOPs of an image, and speeds relative to AGW's, by
+    the clock and by the time of the processor.
+    """
     lines = []
     for counted in (row for row in rows if row["name"] == "counted"):
         own = {row["name"]: row.get("ratio") for row in rows if row["system"] == counted["system"]}
-        speeds = [own.get(part, 1.0 if counted["system"] == PEER else None) for part in ("step", "embed")]
+        speeds = [own.get(part, 1.0 if counted["system"] == PEER else None) for part in SPEEDS]
         lines.append(
             [f"`{counted['system']}`", counted["backbone"]]
             + [f"{counted[name] / 1e6:.1f}" for name in ("embedding_parameters", "trained_parameters")]
             + [f"{counted[name] / 1e9:.1f}" for name in ("embed_flops", "step_flops")]
             + ["-" if speed is None else f"{speed:.2f}" for speed in speeds]
         )
-    head = "system, backbone, million parameters: embedding, trained, GFLOPs: embedding, step, speed: step, embedding"
-    return table(head.split(", "), lines)
+    head = "system; backbone; M embed; M trained; GF embed; GF step; step; step, CPU; embed; embed, CPU"
+    return table(head.split("; "), lines)
 
 
 if __name__ == "__main__":
