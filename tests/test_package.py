@@ -45,7 +45,7 @@ def extras():
 def test_the_first_command_installs_what_training_and_reports_need():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     parts = [line.removeprefix("-r ") for line in lines if not line.startswith("#")]
-    optional = {f"requirements/{name}.txt" for name in ("torch", "video", "serve", "onnx")}
+    optional = {f"requirements/{name}.txt" for name in ("torch", "video", "serve", "cluster", "onnx")}
     assert set(parts) == {"requirements/core.txt", *extras()["all"]} - optional
 
 
@@ -60,7 +60,9 @@ def test_a_library_has_the_same_bounds_in_each_file():
 
 
 def test_every_library_that_is_imported_is_declared_and_has_an_extra():
-    declared = modules_of("core", "train", "classical", "report", "video", "serve", "torch", "onnx", "onnx_converter")
+    declared = modules_of(
+        "core", "train", "classical", "report", "video", "serve", "cluster", "torch", "onnx", "onnx_converter"
+    )
     # Each of these comes with one of the declared ones.
     given = {"jax_mspac", "configs", "absl", "etils", "jaxlib", "markupsafe", "threadpoolctl"}
     given |= set(sys.stdlib_module_names)

@@ -12,6 +12,7 @@ from jax_mspac.losses.center_cluster import CenterCluster
 from jax_mspac.losses.contrastive import Contrastive
 from jax_mspac.losses.cross_modality_triplet import CrossModalityTriplet
 from jax_mspac.losses.discriminative_center import DiscriminativeCenter
+from jax_mspac.losses.divergence import Divergence
 from jax_mspac.losses.embeddings import Alignment, PairMining
 from jax_mspac.losses.hetero_center import HeteroCenter
 from jax_mspac.losses.hetero_center_triplet import HeteroCenterTriplet
@@ -43,6 +44,7 @@ LOSSES: dict[str, type[Loss]] = {
     "view_consistency": ViewConsistency,
     "center_cluster": CenterCluster,
     "separation": Separation,
+    "divergence": Divergence,
 }
 
 __all__ = ["LOSSES", "Examples", "Identity", "Loss"]

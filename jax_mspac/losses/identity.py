@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jax_mspac.losses.base import FEATURES, Examples
 from jax_mspac.settings import FRACTION, NOT_NEGATIVE, at_least, check, one_of, setting, within
 
 FORMS = ("global", "part", "both")
+PARTS = ("apart", "mixed")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -35,6 +37,9 @@ class Identity:
     identity: str = setting("global", one_of(FORMS), "global: one classifier; part: one per stripe; both: of each kind")
     identity_feature: str = setting("after_neck", one_of(FEATURES), "what is classified")
     identity_weight: float = setting(1.0, NOT_NEGATIVE, "of this loss; the number of parts makes it their sum")
+    identity_parts: str = setting(
+        "apart", one_of(PARTS), "apart: a loss of each part; mixed: of the mean of the parts' probabilities, as MFEN's"
+    )
     label_smoothing: float = setting(0.0, FRACTION)
     classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
     classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
@@ -45,4 +50,9 @@ class Identity:
 
     def __call__(self, examples: Examples) -> jax.Array:
         loss = functools.partial(cross_entropy, label_smoothing=self.label_smoothing)
+        if self.identity_parts == "mixed":
+            # Logarithms of probabilities are logits as well.
+            each = jax.nn.log_softmax(distances.bounded(examples.logits), axis=2)
+            mixed = jax.nn.logsumexp(each, axis=1) - math.log(each.shape[1])
+            return loss(mixed, examples.labels)
         return examples.over_parts(jax.vmap(loss, in_axes=(1, None))(examples.logits, examples.labels))

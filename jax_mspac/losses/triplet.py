@@ -52,6 +52,7 @@ def weighted_regularized(
     squared: bool = False,
     epsilon: float = 0.0,
     clip: float = 0.0,
+    steepest: float = 0.0,
 ) -> jax.Array:
     """Weighted regularized triplet loss of AGW (Ye et al., arXiv 2001.04193).
 
@@ -59,7 +60,8 @@ def weighted_regularized(
     v = softmax(-d(a, n)) over the negatives. The weights carry gradients, too.
 
     With `squared` it is the enhanced squared difference loss of CAJ (Ye et al., ICCV 2021): the difference D of the two
-    sums is replaced by sign(D) D^2, and by `clip` where it is larger; 0 for no limit.
+    sums is replaced by sign(D) D^2, and by `clip` where it is larger; 0 for no limit. Its slope 2 D grows with the
+    scale of the features. With `steepest` s > 0 it is no steeper than s: from D = s / 2 on, s D - s^2 / 4.
 
     The public code of both adds an `epsilon` of 1e-6 to the sums that normalize the weights: sum_n exp(-d(a, n)) and
     sum_p exp(d(a, p) - max_p d(a, p)). Where all negatives are farther away than about 12, it outweighs them: the
@@ -71,7 +73,9 @@ def weighted_regularized(
     pull = _softmax_mean(distance, distance, same, epsilon, farthest)
     difference = pull - _softmax_mean(distance, -distance, ~same, epsilon, jnp.zeros_like(farthest))
     if squared:
-        difference = difference * jnp.abs(difference)
+        square = difference * jnp.abs(difference)
+        line = steepest * difference - steepest**2 / 4
+        difference = jnp.where(difference > steepest / 2, line, square) if steepest else square
     if clip:
         difference = jnp.minimum(difference, clip)
     return jnp.mean(jnp.where(jnp.any(~same, axis=1), jax.nn.softplus(difference), 0.0))
@@ -135,7 +139,10 @@ class WeightedRegularized(Loss):
     squared: bool = setting(False, None, "of the squared difference, as in CAJ")
     epsilon: float = setting(0.0, NOT_NEGATIVE, "in the weights; 1e-6 in AGW's and CAJ's code, blind to far negatives")
     clip: float = setting(0.0, NOT_NEGATIVE, "of the difference, without a gradient beyond; 0: none; 88 in CAJ's code")
+    steepest: float = setting(0.0, NOT_NEGATIVE, "slope of the squared difference, linear from there on; 0: no limit")
 
     def __call__(self, examples: Examples, params: Any) -> jax.Array:
         pairs = (*examples.own(self.feature), *examples.whole(self.feature))
-        return weighted_regularized(*pairs, squared=self.squared, epsilon=self.epsilon, clip=self.clip)
+        return weighted_regularized(
+            *pairs, squared=self.squared, epsilon=self.epsilon, clip=self.clip, steepest=self.steepest
+        )

@@ -16,6 +16,7 @@ from jax_mspac.methods import (
     handcrafted,
     hetero_center,
     hetero_center_triplet,
+    mfen,
     mpanet,
     mspac,
     msr,
@@ -52,6 +53,7 @@ METHODS: dict[str, System] = {
     "rle": rle.SYSTEM,
     "deen": deen.SYSTEM,
     "pmt": pmt.SYSTEM,
+    "mfen": mfen.SYSTEM,
     "mspac": mspac.SYSTEM,
 }
 

@@ -1,17 +1,19 @@
 """Random augmentation and normalization of images: pure JAX, inside the step.
 
-The result for an image is a function of the image, its key and its modality; the rest of the batch plays no part.
+The result for an image is a function of the image, its key and its modality. The rest of the batch plays no part but in
+`exchange_amplitudes`, which comes first.
 """
 
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_mspac.methods import distortion, linear_enhancement, rectangles
+from jax_mspac.methods import amplitude, distortion, linear_enhancement, rectangles
 from jax_mspac.modalities import LUMA, MODALITIES, VISIBLE
-from jax_mspac.settings import FRACTION, PROBABILITY, Expected, at_least, check, one_of, setting
+from jax_mspac.settings import FRACTION, PROBABILITY, Expected, at_least, check, one_of, setting, within
 
 # Statistics of the ImageNet training images, on the scale of uint8.
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 1, 1, 3)
@@ -20,6 +22,8 @@ STD = 255.0 * np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 1, 1, 3)
 # What is around an image. The mean color is that of 0 after normalization.
 _FILLS = {"mean": 0, "black": 0, "gray": 127}
 BORDERS = tuple(_FILLS)
+# Whose amplitudes an image is given: of the same person, or of anyone.
+PARTNERS = ("identity", "any")
 # Rectangles drawn until one fits; of those that the public code draws, nine in ten do.
 _TRIES = 16
 # CAJ draws one of R, G, B and gray, a quarter each, and leaves a part of the gray ones as they are.
@@ -29,6 +33,7 @@ _AREAS = Expected("0 < smallest <= largest <= 1", lambda areas: 0 < areas[0] <= 
 _ASPECTS = Expected("0 < smallest <= largest", lambda aspects: 0 < aspects[0] <= aspects[1] < np.inf)
 
 _SHAPE = Expected("above 0, and 1 or less", lambda value: 0 < value <= 1)
+_BAND = Expected("above 0, and 2 or less", lambda value: 0 < value <= 2)
 _DARKEST = Expected("between 0 and 1", lambda value: 0 < value < 1)
 
 
@@ -64,6 +69,12 @@ class Augmentation:
     infrared_distortion: float = setting(0.0, PROBABILITY, "PMT's: infrared images jittered or blurred, half of each")
     infrared_jitter: float = setting(0.3, FRACTION, "how far the factors of brightness and contrast are from 1")
     infrared_blur: tuple[float, float] = setting((0.1, 3.0), _ASPECTS, "deviation of the Gaussian, pixels")
+    amplitude_exchange: float = setting(0.0, PROBABILITY, "MFEN's: low amplitudes of an image of the other modality")
+    amplitude_strength: float = setting(1.0, within(0, 1), "1: they replace the image's own; less: a mixture")
+    amplitude_band: float = setting(0.1, _BAND, "what is low, of the frequency whose period is two pixels")
+    amplitude_filter: str = setting("gaussian", one_of(amplitude.FILTERS), "the band is its deviation; sharp: its edge")
+    amplitude_partner: str = setting("identity", one_of(PARTNERS), "an image of the same person, or of any")
+    amplitude_channel: bool = setting(False, None, "visible images so changed show one of their channels in all three")
 
     def __post_init__(self) -> None:
         check(self)
@@ -139,6 +150,53 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     if modality != VISIBLE and augmentation.infrared_exchange:
         images = _infrared_view(images, draws[:, 8], draws[:, 10], augmentation.infrared_exchange)
     return jnp.where(kept, images, 0.0)
+
+
+def exchange_amplitudes(
+    images: Mapping[str, jax.Array],
+    labels: Mapping[str, jax.Array],
+    keys: Mapping[str, jax.Array],
+    augmentation: Augmentation,
+    *,
+    gather: Callable[[jax.Array], jax.Array],
+) -> dict[str, jax.Array]:
+    """Some images with low amplitudes of an image of the other modality: float32 [n, H, W, 3], in [0, 255].
+
+    One without such a partner stays as it is.
+
+    Args:
+      images: of both modalities, uint8 or float on the same scale, [n, H, W, 3] each.
+      labels: of the modality's images, int [n].
+      keys: of these, as of `augment`.
+      augmentation: its `amplitude_` settings.
+      gather: what a device has -> what all have, for partners of any identity; those of an identity are on one device.
+    """
+    made = {}
+    for modality, own in images.items():
+        (other,) = images.keys() - {modality}
+        number = MODALITIES.index(modality)
+        draws = jax.vmap(
+            lambda key, number=number: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, number), 5), (3,))
+        )(keys[modality])
+        found, persons, own_persons = jnp.asarray(images[other]), labels[other], labels[modality]
+        if augmentation.amplitude_partner == "any":
+            found = gather(found)
+            persons, own_persons = jnp.zeros(len(found), jnp.int32), jnp.zeros(len(own), jnp.int32)
+        partner, there = amplitude.drawn_partners(own_persons, persons, draws[:, 1])
+        own = own.astype(jnp.float32)
+        changed = amplitude.exchanged(
+            own,
+            found[partner].astype(jnp.float32),
+            strength=augmentation.amplitude_strength,
+            band=augmentation.amplitude_band,
+            form=augmentation.amplitude_filter,
+        )
+        if modality == VISIBLE and augmentation.amplitude_channel:
+            one_channel = jax.nn.one_hot(rectangles.integers(draws[:, 2], 3), 3)
+            changed = _shown(changed, jnp.ones(len(own), bool), one_channel)
+        exchange = there & (draws[:, 0] < augmentation.amplitude_exchange)
+        made[modality] = jnp.where(rectangles.per_image(exchange), jnp.clip(changed, 0.0, 255.0), own)
+    return made
 
 
 def _crop(images: jax.Array, draws: jax.Array, pad: int, fill: int) -> tuple[jax.Array, jax.Array]:

@@ -53,10 +53,10 @@ class Translation:
     Weights and rates are UNIT's.
     """
 
-    width: int = setting(64, at_least(1), "channels of the translators' first layer")
+    width: int = setting(0, at_least(0), "channels of the translators' first layer; 0: model.width, as UNIT's 64")
     blocks: int = setting(4, at_least(1), "residual blocks of each encoder and of each generator")
     shared_blocks: int = setting(1, at_least(0), "how many of them the modalities share")
-    critic_width: int = setting(64, at_least(1), "channels of a discriminator's first layer")
+    critic_width: int = setting(0, at_least(0), "channels of a discriminator's first layer; 0: model.width")
     critic_layers: int = setting(4, at_least(1), "of a discriminator, each of stride 2")
     adversarial: float = setting(10.0, NOT_NEGATIVE, "weight of the discriminators' opinion of translated images")
     reconstruction: float = setting(100.0, NOT_NEGATIVE, "weight of the difference of an image and its decoded code")
@@ -275,6 +275,9 @@ def build(config: ConfigDict, *, num_identities: int) -> D2rl:
         once = "False, because D2RL translates each image once"
         made.problems.append(Problem("augment.channel_augmentation", True, once))
     made.raise_problems()
+    width = config.model.width
+    widths = {"width": translation.width or width, "critic_width": translation.critic_width or width}
+    translation = dataclasses.replace(translation, **widths)
     return learned.build(config, num_identities=num_identities, kind=D2rl, translation=translation)
 
 

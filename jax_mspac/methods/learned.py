@@ -213,13 +213,15 @@ class Learned:
         A modality without images is left out: layers of its own would normalize by the statistics of nothing.
         """
         present = [modality for modality in MODALITIES if batch[modality]["slot"].size]
+        keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in present}
+        given, labels = ({m: batch[m][name] for m in present} for name in ("image", "label"))
+        if self.augmentation.amplitude_exchange:
+            given = augmentation.exchange_amplitudes(given, labels, keys, self.augmentation, gather=parallel.gather)
 
         def augmented(modality: str, keys: jax.Array, how: augmentation.Augmentation) -> jax.Array:
-            return augmentation.augment(batch[modality]["image"], keys, modality=modality, augmentation=how)
+            return augmentation.augment(given[modality], keys, modality=modality, augmentation=how)
 
-        keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in present}
         images = {m: augmented(m, keys[m], self.augmentation) for m in present}
-        labels = {m: batch[m]["label"] for m in present}
         if VISIBLE in images and self.augmentation.channel_augmentation:
             second = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys[VISIBLE], len(MODALITIES))
             exchanged = augmented(VISIBLE, second, dataclasses.replace(self.augmentation, channel_exchange=1.0))
@@ -287,10 +289,13 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
     identity = made.of(Identity, "loss", config.loss)
     losses = {name: made.of(kind, f"loss.{name}", config.loss[name]) for name, kind in LOSSES.items()}
     used = {name: loss for name, loss in losses.items() if loss is not None and loss.weight > 0}
+    augment = made.of(augmentation.Augmentation, "augment", config.augment)
     if min(config.batch.visible, config.batch.infrared) == 0:
         alone = "0, because one modality alone is learned with the identity loss"
         made.problems += [Problem(f"loss.{name}.weight", loss.weight, alone) for name, loss in used.items()]
-    augment = made.of(augmentation.Augmentation, "augment", config.augment)
+        if augment is not None and augment.amplitude_exchange:
+            other = "0, because there are no images of another modality in a batch"
+            made.problems.append(Problem("augment.amplitude_exchange", augment.amplitude_exchange, other))
     recipe = made.of(optimizers.Recipe, "optimizer", config.optimizer)
     embedder = made.of(
         Embedder,

@@ -13,6 +13,7 @@ from jax_mspac.kernels import KERNELS
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
+from jax_mspac.models.frequency import spectral_statistics
 from jax_mspac.models.input_forms import INPUT_FORMS, completed, zero_padded
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.multi_scale import EMBEDDINGS
@@ -32,6 +33,8 @@ _OF_BACKBONE = (
     "multi_scale",
     "diverse_embeddings",
     "modality_alleviation",
+    "frequency_bands",
+    "frequency_channels",
     "patch_stride",
     "tokens",
     "drop_path",
@@ -55,7 +58,7 @@ class Embedder(nn.Module):
     The neck is BNNeck (Luo et al., arXiv 1903.07071), whose bias stays zero, or that of systems from before it: batch
     normalization with a bias, and ReLU. The number of parts P is 1, `stripes`, or one more with `global_part`; with
     `diverse_embeddings` it is that of the embeddings of an image, which share the neck. What `pattern_masks` pick is
-    joined with the pooled feature to one part.
+    joined with the pooled feature to one part. `frequency_statistics` follow it as a second one.
     That the `part` identity loss sees the final map in equal stripes, each pooled and normalized on its own, is our
     reading of the paper. Top-level names: backbone, attention, pooling, patterns, embedding_{i}, neck.
 
@@ -78,6 +81,9 @@ class Embedder(nn.Module):
     diverse_embeddings: bool = setting(False, None, "DEEN's: two further embeddings of an image, from layer 4 on")
     modality_alleviation: int = setting(0, None, "MPANet's, behind this many of layers 4 and 3: 0, 1 or 2")
     pattern_masks: int = setting(0, at_least(0), "MPANet's: means of so many masked maps join the pooled feature")
+    frequency_bands: int = setting(0, None, "MFEN's experts of so many octaves, behind layers 2 and 3; 1: of the whole")
+    frequency_channels: int = setting(64, None, "inner channels of these")
+    frequency_statistics: bool = setting(False, None, "MFEN's: amplitudes of the final map are a part of their own")
     patch_stride: int = setting(16, None, "pixels from patch to patch of a ViT; less than 16: they overlap")
     tokens: str = setting("patches", None, "of a ViT. patches: a map of them; class: the class token alone")
     drop_path: float = setting(0.0, None, "of a ViT: an image skips a branch of the last block, rising from the first")
@@ -130,6 +136,16 @@ class Embedder(nn.Module):
             found.append(Problem("diverse_embeddings", True, "False, because the embedding is one of stripes"))
         if self.pattern_masks and self.stripes:
             found.append(Problem("pattern_masks", self.pattern_masks, "0, because the embedding is one of stripes"))
+        apart = {
+            "diverse_embeddings is True": self.diverse_embeddings,
+            "there are pattern_masks": self.pattern_masks,
+            "the embedding is one of stripes": self.stripes,
+        }
+        found += [
+            Problem("frequency_statistics", True, f"False, because {reason}")
+            for reason, holds in apart.items()
+            if holds and self.frequency_statistics
+        ]
         of, module = BACKBONES[self.backbone], _backbone(self, parent=None)
         counts = {"parts": self.parts, "stripes": (self.stripes or 1,)}
         rows, divisor = of.rows_of(module, height), math.lcm(*itertools.chain(*counts.values()))
@@ -184,6 +200,8 @@ class Embedder(nn.Module):
         if self.pattern_masks:
             parts, masks = PatternMasks(self.pattern_masks, x.dtype, name="patterns")(x)
             features = jnp.concatenate([parts, features], axis=1).reshape(x.shape[0], 1, -1)
+        if self.frequency_statistics:
+            features = jnp.stack([features[:, 0], spectral_statistics(x, kernels=self.kernels)], axis=1)
         num_parts = features.shape[1]
         if self.embedding_dim:
             layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from jax_mspac.kernels.pooling import max_pool
 from jax_mspac.models.backbone import Backbone, streams
+from jax_mspac.models.frequency import BandExperts
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.multi_scale import DiverseEmbeddings, MultiScaleAttention
 from jax_mspac.models.nonlocal_block import NonLocalBlock
@@ -78,6 +79,8 @@ class Stages(nn.Module):
     multi_scale: bool
     diverse_embeddings: bool
     modality_alleviation: int
+    frequency_bands: int
+    frequency_channels: int
     dtype: Any
     axis_name: str | None
     kernels: str
@@ -110,6 +113,10 @@ class Stages(nn.Module):
                     x = attend(x)
             if self.multi_scale and stage < 4:
                 x = MultiScaleAttention(norm, self.dtype, name=f"multi_scale{stage}")(x, given)
+            if self.frequency_bands and stage in (2, 3):
+                of_stage = f"frequency{stage}"
+                experts = self.frequency_bands, self.frequency_channels
+                x = BandExperts(norm, *experts, self.dtype, self.kernels, name=of_stage)(x)
             if stage >= NUM_STAGES - self.modality_alleviation:
                 x = ModalityAlleviation(name=f"alleviation{stage}")(x)
         return x
@@ -136,6 +143,8 @@ class ResNet(nn.Module):
       multi_scale: whether a `MultiScaleAttention` between the maps before and behind it follows layers 1, 2 and 3.
       diverse_embeddings: whether `DiverseEmbeddings` precede layer 4.
       modality_alleviation: how many of layers 4 and 3, in this order, are followed by a `ModalityAlleviation`.
+      frequency_bands: of the `BandExperts` that follow layers 2 and 3; 0 for none.
+      frequency_channels: of these.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
       kernels: see `kernels.convolution.conv`.
@@ -153,6 +162,8 @@ class ResNet(nn.Module):
     multi_scale: bool = False
     diverse_embeddings: bool = False
     modality_alleviation: int = setting(0, within(0, 2))
+    frequency_bands: int = setting(0, at_least(0))
+    frequency_channels: int = setting(64, at_least(1))
     dtype: Any = jnp.float32
     axis_name: str | None = None
     kernels: str = "auto"
@@ -176,6 +187,8 @@ class ResNet(nn.Module):
             multi_scale=self.multi_scale,
             diverse_embeddings=self.diverse_embeddings,
             modality_alleviation=self.modality_alleviation,
+            frequency_bands=self.frequency_bands,
+            frequency_channels=self.frequency_channels,
             dtype=self.dtype,
             axis_name=self.axis_name,
             kernels=self.kernels,
@@ -185,7 +198,7 @@ class ResNet(nn.Module):
 
 
 # Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has
-# no non-local blocks and none of DEEN's and MPANet's layers.
+# no non-local blocks and none of DEEN's, MPANet's and MFEN's layers.
 TORCH_NAMES = TorchNames(
     rows=(
         Row(r"(.*)/kernel", r"\1.weight", (2, 3, 1, 0)),
@@ -194,7 +207,7 @@ TORCH_NAMES = TorchNames(
         Row(r"(.*)/mean", r"\1.running_mean"),
         Row(r"(.*)/var", r"\1.running_var"),
     ),
-    new=r"(nonlocal\d_\d+|multi_scale\d|diverse|alleviation\d)/.*",
+    new=r"(nonlocal\d_\d+|multi_scale\d|diverse|alleviation\d|frequency\d)/.*",
     ignored=r"fc\..*|(.*\.)?num_batches_tracked",
     stem="conv1.weight",
 )

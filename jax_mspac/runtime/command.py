@@ -35,6 +35,7 @@ _EXTRAS = {
     "torch": "torch",
     "starlette": "serve",
     "uvicorn": "serve",
+    "qdrant_client": "cluster",
     "onnx": "onnx",
     "onnx_ir": "onnx",
 }

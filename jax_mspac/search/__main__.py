@@ -46,7 +46,7 @@ ACTIONS = {
 
 def define_flags(values: flags.FlagValues) -> None:
     """Called by the command alone: other commands have flags of the same names."""
-    flags.DEFINE_string("index", None, "Folder of the index.", flag_values=values)
+    flags.DEFINE_string("index", None, "Folder of the index, or qdrant+http://HOST:6333/NAME.", flag_values=values)
     flags.DEFINE_bool("json", False, "Print JSON instead of tables.", flag_values=values)
     flags.DEFINE_string(
         "model", None, "Folder of the run whose model embeds. Default: the one of the index.", flag_values=values
@@ -226,7 +226,7 @@ def _serve(index: "Index", named: list[str], values: flags.FlagValues) -> None:
 def _marks(index: "Index", named: list[str], values: flags.FlagValues) -> None:
     from jax_mspac.search import marks, texts
 
-    with marks.Marks(values.index) as kept:
+    with index.marks() as kept:
         rows = kept.rows()
     if values.json:
         print(texts.as_json([dict(zip(marks.COLUMNS, row, strict=True)) for row in rows]))

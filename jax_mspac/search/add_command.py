@@ -116,7 +116,7 @@ def model(index: "Index", values: flags.FlagValues) -> "Model":
     """The model of --model, or the one of the index."""
     from jax_mspac.runs import config_file, inference
 
-    own = index.info()["model"] or {}
+    own = index.model or {}
     workdir, step = values.model, values.checkpoint
     if workdir is None:
         if not own:

@@ -8,15 +8,18 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jax_mspac.data.images import Range, parsed_range, read_rgb, resize
 from jax_mspac.errors import UserError
-from jax_mspac.runs.inference import Model
 from jax_mspac.search import crops
 from jax_mspac.search.entries import Entry
 from jax_mspac.search.sources import Source
+
+if TYPE_CHECKING:
+    from jax_mspac.runs.inference import Model
 
 # Batches that are read while one is embedded.
 _AHEAD = 2
@@ -122,7 +125,7 @@ def read_all(
 
 def add_all(
     found: Sequence[Source],
-    network: Model,
+    network: "Model",
     *,
     batch: int,
     known: Callable[[Sequence[str]], Mapping[str, Entry]],
@@ -172,7 +175,7 @@ def add_all(
     return Added(**counts, unreadable=unreadable)
 
 
-def _embedded(read: Sequence[Read], network: Model) -> tuple[list[Entry], np.ndarray]:
+def _embedded(read: Sequence[Read], network: "Model") -> tuple[list[Entry], np.ndarray]:
     """The entries of images, all of which were read, and their features."""
     features = np.empty((0, 0), np.float32)
     entries = [one.entry for one in read if one.entry is not None]

@@ -4,22 +4,24 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jax_mspac.data.images import parsed_range
 from jax_mspac.errors import UserError
-from jax_mspac.runs.inference import Model
 from jax_mspac.search import boxes as boxes_lib
 from jax_mspac.search import crops, detection
 from jax_mspac.search.adding import Added
+from jax_mspac.search.base import DETECTED, Store
 from jax_mspac.search.boxes import Box
 from jax_mspac.search.cutting import Adder, Labels
 from jax_mspac.search.detection import Detector
 from jax_mspac.search.entries import Entry
 from jax_mspac.search.footage import Footage
-from jax_mspac.search.store import DETECTED, Store
+
+if TYPE_CHECKING:
+    from jax_mspac.runs.inference import Model
 
 # What a margin may be: more is no picture of a person.
 _MOST_MARGIN = 2.0
@@ -87,7 +89,7 @@ def people(
 def add_all(
     source: Footage,
     people: list[Box] | Detector,
-    network: Model,
+    network: "Model",
     labels: Labels,
     *,
     store: Store,

@@ -20,7 +20,7 @@ from jax_mspac.runs import provenance
 from jax_mspac.runs.experiment import Experiment
 from jax_mspac.runs.inference import Model
 from jax_mspac.search import sources
-from jax_mspac.search.store import Store
+from jax_mspac.search.base import Store
 
 # Of each modality; more pairs would say little more, and take much memory.
 _MOST_IMAGES = 2000
@@ -199,7 +199,7 @@ def of_entries(store: Store, labels: str | os.PathLike, model: Model) -> Labeled
     rows, entries = zip(*there.values(), strict=True)
     check_untrained([entry.digest for entry in entries], model, labels)
     return Labeled(
-        features=np.array(store.features()[list(rows)]),
+        features=store.features_of(rows),
         identities=np.array([identities[path] for path in there]),
         cameras=np.array([entry.camera for entry in entries], object),
         modalities=np.array([entry.modality for entry in entries]),

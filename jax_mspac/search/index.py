@@ -3,48 +3,52 @@
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jax_mspac.errors import UserError
-from jax_mspac.runs.inference import AnImage
-from jax_mspac.search import adding, adding_footage, calibration, cutting, footage, ranking, sharing, sources
+from jax_mspac.search import adding, adding_footage, cutting, footage, ranking, shards, sources, stores
 from jax_mspac.search.adding import Added
+from jax_mspac.search.base import Marks, Row, Store
 from jax_mspac.search.boxes import Box
 from jax_mspac.search.detection import Detector
 from jax_mspac.search.embedded import AModel, Embedded
 from jax_mspac.search.entries import Entry, Filter, Hit, check_modality, seconds
-from jax_mspac.search.store import Store
+
+if TYPE_CHECKING:
+    from jax_mspac.runs.inference import AnImage
+    from jax_mspac.search.calibration import Threshold
 
 ATime = str | float | None
 
 
 class Index:
-    """An index of images of people, embedded by one model and stored in a folder. `open` creates it; a context manager.
+    """An index of images of people, embedded by one model. `open` creates it in a folder or on a server.
 
         with jax_mspac.Index.open("people") as index:
             index.add("shots/camera1", model="runs/sysu", modality="visible", camera="1")
             hits = index.query("night.png", "infrared", top=20)
 
-    What a method reports as done is stored on disk. Several processes may use one index at the same time.
+    It is a context manager. What a method reports as done is stored. Several processes may use one index at once.
     """
 
     def __init__(self, store: Store):
         self._store, self._embedded = store, Embedded(store)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike, *, create: bool = True) -> "Index":
-        """Opens the index in a folder.
+    def open(cls, index: str | os.PathLike, *, create: bool = True) -> "Index":
+        """Opens an index.
 
         Args:
-          folder: of the index.
-          create: create an empty index, and its folder, if there is none.
+          index: its folder, or the address of a collection, such as "qdrant+http://localhost:6333/people".
+          create: create an empty index if there is none.
 
         Raises:
-          UserError: there is none and `create` is not set, the folder holds other files, or the index is damaged.
+          UserError: there is none and `create` is not set, the folder or the collection holds something else, the index
+            is damaged, or the server does not answer.
         """
-        return cls(Store(folder, create=create))
+        return cls(stores.opened(index, create=create))
 
     def __enter__(self) -> "Index":
         return self
@@ -53,7 +57,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes files and connections."""
         self._store.close()
 
     def __len__(self) -> int:
@@ -96,8 +100,10 @@ class Index:
         found = sources.find(images, modality=modality, camera=camera, time=seconds(time), table=metadata)
         network, _ = self._embedded.model_of(model)
         if shared:
+            from jax_mspac.search import sharing  # with JAX's runtime of several processes
+
             return sharing.add(self._embedded, found, batch=batch, progress=progress)
-        sharing.check_none(self._store.folder)
+        shards.check_none(self._store.folder)
         return adding.add_all(
             found,
             network,
@@ -153,7 +159,7 @@ class Index:
             index.
         """
         check_modality(modality)
-        sharing.check_none(self._store.folder)
+        shards.check_none(self._store.folder)
         options = adding_footage.Options(every=every, margin=margin, batch=batch)
         source = footage.opened(video, frames, fps=fps)
         people = adding_footage.people(source, boxes, detector, min_score=min_score)
@@ -174,7 +180,7 @@ class Index:
 
     def query(
         self,
-        images: AnImage | Iterable[AnImage],
+        images: "AnImage | Iterable[AnImage]",
         modality: str,
         *,
         model: AModel | None = None,
@@ -224,7 +230,7 @@ class Index:
         labels: str | os.PathLike | None = None,
         model: AModel | None = None,
         locations: dict[str, str] | None = None,
-    ) -> dict[str, calibration.Threshold]:
+    ) -> "dict[str, Threshold]":
         """Computes and stores the similarity thresholds at which hits count as matches; see `calibration.thresholds`.
 
         Args:
@@ -240,6 +246,8 @@ class Index:
         Raises:
           UserError: there are no such identities, they were trained on, or they are too few for the rate.
         """
+        from jax_mspac.search import calibration  # with all that a run is made of
+
         network, _ = self._embedded.model_of(model)
         if labels is None:
             labeled = calibration.of_validation(network, locations)
@@ -278,18 +286,19 @@ class Index:
         wanted = Filter(cameras=tuple(map(str, cameras)), since=seconds(since), until=seconds(until))
         if not named and wanted == Filter():
             raise UserError("remove which entries? Name files, folders, cameras or times")
-        sharing.check_none(self._store.folder)
+        shards.check_none(self._store.folder)
         self._store.erase()  # what an interrupted removal left
-        positions = self._store.positions(wanted)
+        positions = list(self._store.positions(wanted))
         if named:
-            positions = np.intersect1d(positions, [row for one in named for row in self._rows_of(one)])
+            of_names = {row for one in named for row in self._rows_of(one)}
+            positions = [row for row in positions if row in of_names]
         self._store.remove(positions)
         return len(positions)
 
     def entries(self, wanted: Filter | None = None) -> list[Entry]:
         """The entries that pass a filter, sorted by path."""
         with self._store.reading():
-            entries = self._store.entries(self._store.positions(wanted or Filter()))
+            entries = self._store.matching(wanted or Filter())
         return sorted(entries, key=lambda entry: entry.path)
 
     def info(self) -> dict[str, Any]:
@@ -298,7 +307,7 @@ class Index:
             since, until = self._store.times()
             counts = self._store.counts()
             return {
-                "folder": str(self._store.folder.resolve()),
+                "folder": self._store.place,
                 "entries": self._store.count(),
                 "dimensions": self._store.fact("dimensions"),
                 "model": self._store.fact("model"),
@@ -306,12 +315,21 @@ class Index:
                 "since": since,
                 "until": until,
                 "thresholds": self._store.fact("thresholds"),
-                "bytes": sum(file.stat().st_size for file in self._store.folder.iterdir()),
+                "bytes": self._store.size(),
             }
 
-    def _rows_of(self, name: str | os.PathLike) -> list[int]:
+    @property
+    def model(self) -> dict[str, Any] | None:
+        """The model of the entries, as in `info`; None before the first are added."""
+        return self._store.fact("model")
+
+    def marks(self) -> Marks:
+        """What was said of hits, right or wrong, on the page of the index: a context manager."""
+        return self._store.marks()
+
+    def _rows_of(self, name: str | os.PathLike) -> list[Row]:
         path = os.path.abspath(pathlib.Path(name).expanduser())
-        found = [row for row, _ in self._store.at([path]).values()] + self._store.below(path)
+        found = [*(row for row, _ in self._store.at([path]).values()), *self._store.below(path)]
         if not found:
             raise UserError(f"{path}: the index has no such image, nor one below it; list shows what it has")
         return found

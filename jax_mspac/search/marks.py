@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TextIO
 
+from jax_mspac.search.base import Mark
 from jax_mspac.search.database import Database
 from jax_mspac.search.entries import time_text
 
@@ -43,31 +44,8 @@ COLUMNS = (
 )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mark:
-    """What was said of a hit.
-
-    Attributes:
-      query: SHA-256 that tells apart queries, in hexadecimal: of the digests of its images and its modality.
-      names: the file names of its images, as they were uploaded, or the path of the entry that was searched by.
-      query_modality: "visible" or "infrared", of the query.
-      path: of the entry.
-      similarity: what the hit had.
-      verdict: "right" or "wrong".
-      marked: when, in seconds since 1970-01-01 UTC.
-    """
-
-    query: str
-    names: str
-    query_modality: str
-    path: str
-    similarity: float
-    verdict: str
-    marked: float
-
-
 class Marks:
-    """The marks of an index. Use as a context manager, in one thread.
+    """The marks of an index in a folder: a `base.Marks`. Use as a context manager, in one thread.
 
     Args:
       folder: of the index.

@@ -3,25 +3,29 @@
 import hashlib
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
-from jax_mspac import methods
 from jax_mspac.errors import UserError
-from jax_mspac.runs.inference import Model
+
+if TYPE_CHECKING:
+    from jax_mspac.runs.inference import Model
 
 # What an index keeps of its model: JSON values.
 Identity = dict[str, Any]
 
 
-def of(model: Model) -> Identity:
+def of(model: "Model") -> Identity:
     """The digest of all that a model's features depend on, and where the model is from.
 
     The digest is of the parameters, and of the settings that say what is computed with them. So the same checkpoint in
     another folder is the same model, and one step of training makes it another.
     """
+    import jax  # with the systems it takes seconds to import, and what compares identities goes without
+
+    from jax_mspac import methods
+
     config, digest = model.config, hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables):
         array = np.ascontiguousarray(leaf)

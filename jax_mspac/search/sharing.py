@@ -2,9 +2,11 @@
 
 A shard is an index in the folder of the whole one, written by one process. What a process had stored when it ended,
 however it ended, is in its shard; the next command puts the shards that it finds into the index before anything else.
+On a server there are no shards: each process writes to the index itself.
 """
 
 import dataclasses
+import json
 import pathlib
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,7 +17,7 @@ import numpy as np
 
 from jax_mspac.errors import UserError
 from jax_mspac.runtime import distributed
-from jax_mspac.search import adding
+from jax_mspac.search import adding, shards
 from jax_mspac.search.adding import Added
 from jax_mspac.search.database import FILE
 from jax_mspac.search.embedded import Embedded
@@ -23,7 +25,6 @@ from jax_mspac.search.entries import Entry, Filter
 from jax_mspac.search.sources import Source
 from jax_mspac.search.store import Store
 
-_SHARD = "shard-"
 # Facts of a shard: entries of the index that have other labels, and what `Added` tells.
 _RELABELED, _ADDED = "relabeled", "added"
 # Entries that are taken from a shard at a time.
@@ -52,14 +53,26 @@ def add(
       UserError: the processes see different files or folders, or have different models.
     """
     folder = index.folder
-    distributed.check_shared(folder)
+    if folder:
+        distributed.check_shared(folder)
     listed = ((f"{source.path}\n{source.modality}\n{source.camera}\n{source.time}\n").encode() for source in found)
     distributed.check_same("the images to add", listed)
     network, identity = index.model_of(None)
     distributed.check_same("the model", [identity["digest"].encode()])
-    _alone(lambda: merge(index))
     number, count = jax.process_index(), jax.process_count()
-    with Store(folder / f"{_SHARD}{number}", create=True) as store:
+    if not folder:
+        own = adding.add_all(
+            found[number::count],
+            network,
+            batch=batch,
+            known=index.known,
+            put=index.put,
+            relabel=index.relabel,
+            progress=progress,
+        )
+        return _total(_of_all(dataclasses.asdict(own)))
+    _alone(lambda: merge(index))
+    with Store(folder / f"{shards.PREFIX}{number}", create=True) as store:
         shard = Embedded(store, loaded=(network, identity))
         relabeled: list[Entry] = []
         added = adding.add_all(
@@ -75,27 +88,13 @@ def add(
             store.set_fact(_RELABELED, [dataclasses.asdict(entry) for entry in relabeled])
             store.set_fact(_ADDED, dataclasses.asdict(added))
     distributed.barrier()
-    total: dict[str, Any] = dataclasses.asdict(Added())
+    each = []
     for other in range(count):
-        with Store(folder / f"{_SHARD}{other}", create=False) as store:
-            for name, value in store.fact(_ADDED).items():
-                total[name] = {**total[name], **value} if isinstance(value, dict) else total[name] + value
+        with Store(folder / f"{shards.PREFIX}{other}", create=False) as store:
+            each.append(store.fact(_ADDED))
     distributed.barrier()
     _alone(lambda: merge(index))
-    return Added(**total)
-
-
-def check_none(folder: pathlib.Path) -> None:
-    """Raises a UserError where shards lie in the folder of an index: what they hold would come after what is done now.
-
-    So it is while processes add together, and after they were interrupted.
-    """
-    if shards := sorted(path.name for path in folder.glob(f"{_SHARD}*")):
-        raise UserError(
-            f"{folder} holds {', '.join(shards)}: processes add to it together, or were interrupted. Let them end, or "
-            "give their command again; one process does, with --num_processes=1 --process_id=0 and any "
-            "--coordinator_address"
-        )
+    return _total(each)
 
 
 def merge(index: Embedded) -> None:
@@ -106,11 +105,30 @@ def merge(index: Embedded) -> None:
     Raises:
       UserError: a shard is of another model than the index.
     """
-    for folder in sorted(index.folder.glob(f"{_SHARD}*")):
+    if not index.folder:
+        return
+    for folder in sorted(index.folder.glob(f"{shards.PREFIX}*")):
         if (folder / FILE).exists():
             with Store(folder, create=True) as store:
                 _take(index, store, folder)
         shutil.rmtree(folder)
+
+
+def _total(each: Sequence[dict[str, Any]]) -> Added:
+    """What all have done, from what each has."""
+    total: dict[str, Any] = dataclasses.asdict(Added())
+    for one in each:
+        for name, value in one.items():
+            total[name] = {**total[name], **value} if isinstance(value, dict) else total[name] + value
+    return Added(**total)
+
+
+def _of_all(value: Any) -> list[Any]:
+    """The JSON value of each process, on each."""
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    longest = int(distributed.gathered(np.array([len(text)], np.int32)).max())
+    padded = np.pad(text, (0, longest - len(text)), constant_values=ord(" "))
+    return [json.loads(row.tobytes()) for row in distributed.gathered(padded[None])]
 
 
 def _take(index: Embedded, shard: Store, folder: pathlib.Path) -> None:

@@ -9,17 +9,19 @@ import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jax_mspac.search.base import DETECTED, Rows
 from jax_mspac.search.database import Database
 from jax_mspac.search.entries import Entry, Filter
+from jax_mspac.search.marks import Marks
 
 FEATURES = "features.f32"
-# What begins the name of a fact about the footage with this path: which of its frames a detector has searched.
-DETECTED = "detected "
+# A row has fewer digits.
+_MOST_DIGITS = 15
 _COLUMNS = "path, digest, modality, camera, time, metadata"
 _FLOAT = np.dtype("<f4")
 # Footage that an entry is part of is searched anew when it is added again.
@@ -34,7 +36,7 @@ _FORGET_DETECTED = f"""
 
 
 class Store:
-    """The folder of an index. Use as a context manager, or call `close`.
+    """The folder of an index: a `base.Store`. Use as a context manager, or call `close`.
 
     Several processes may read and write at once: a write is a transaction that waits for its turn.
 
@@ -64,6 +66,19 @@ class Store:
         self._database.close()
         self._features = None
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return str(self.folder.resolve())
+
+    def another(self) -> "Store":
+        """The same store for another thread. May be called in any."""
+        return Store(self.folder, create=False)
+
+    def marks(self) -> Marks:
+        """The marks of the index. May be called in any thread."""
+        return Marks(self.folder)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
         """In it the entries and their features are those of one moment, whatever other processes write."""
@@ -79,6 +94,12 @@ class Store:
         except BaseException:
             self._selected = None  # it may be of changes that were taken back
             raise
+
+    def begin(self, model: Mapping[str, Any], dimensions: int) -> None:
+        """Binds an empty index to a model; else does nothing. Call it under `writing`; `put` notes the dimensions."""
+        if self.is_empty():
+            self.set_fact("model", model)
+            self.set_fact("thresholds", None)
 
     def fact(self, name: str) -> Any:
         """A fact about the index, as JSON values; None if it is not known."""
@@ -110,6 +131,10 @@ class Store:
         """The earliest and the latest time of an entry."""
         return self._database.rows("SELECT min(time), max(time) FROM entries")[0]
 
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return sum(file.stat().st_size for file in self.folder.iterdir())
+
     def positions(self, wanted: Filter) -> np.ndarray:
         """The rows of the features of the entries that fit a filter: int64, ascending."""
         version = (*self._database.version(), wanted)
@@ -119,14 +144,22 @@ class Store:
             self._selected = version, np.fromiter((position for (position,) in found), np.int64, len(found))
         return self._selected[1]
 
-    def entries(self, positions: Sequence[int] | np.ndarray) -> list[Entry]:
-        """The entries at some rows, in their order."""
+    def matching(self, wanted: Filter) -> list[Entry]:
+        """The entries that fit a filter, in the order of their rows."""
+        return self.entries(self.positions(wanted))
+
+    def entries(self, rows: Rows) -> list[Entry]:
+        """The entries at some rows, in their order; a KeyError where one is gone."""
         found: dict[int, Entry] = {}
-        for part in _parts(positions):
+        for part in _parts(positions := _numbers(rows)):
             marks = ",".join("?" * len(part))
-            rows = self._database.rows(f"SELECT position, {_COLUMNS} FROM entries WHERE position IN ({marks})", part)
-            found |= {row[0]: _entry(row[1:]) for row in rows}
-        return [found[int(position)] for position in positions]
+            there = self._database.rows(f"SELECT position, {_COLUMNS} FROM entries WHERE position IN ({marks})", part)
+            found |= {one[0]: _entry(one[1:]) for one in there}
+        return [found[position] for position in positions]
+
+    def row_of(self, text: str) -> int | None:
+        """The row that was written as a text; None for other texts."""
+        return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
     def at(self, paths: Sequence[str]) -> dict[str, tuple[int, Entry]]:
         """The row and the entry of each path that is in the index."""
@@ -156,6 +189,31 @@ class Store:
         if self._features is None or self._features.shape != (rows, dimensions):
             self._features = np.asarray(np.memmap(path, _FLOAT, "r", shape=(rows, dimensions)))
         return self._features
+
+    def features_of(self, rows: Rows) -> np.ndarray:
+        """The features of the entries at some rows, float32 [N, D]."""
+        return self.features()[np.array(_numbers(rows), np.int64)]
+
+    def nearest(self, feature: np.ndarray, wanted: Filter, *, top: int) -> list[tuple[Entry, float]]:
+        """Entries that fit a filter and their cosines with a feature, by exact search. Call it under `reading`.
+
+        Args:
+          feature: float [1, D], of length 1.
+          wanted: the filter.
+          top: how many; fewer where fewer fit.
+
+        Returns:
+          In descending similarity, equal ones in the order of their rows.
+        """
+        from jax_mspac.metrics.search import search  # JAX takes a second to import, and a list goes without it
+
+        features, positions = self.features(), self.positions(wanted)
+        if not positions.size:
+            return []
+        without_gaps = positions[-1] + 1 == positions.size
+        gallery: Any = features[: positions.size] if without_gaps else _Rows(features, positions)
+        similarities, found = search(feature, gallery, k=min(top, positions.size))
+        return list(zip(self.entries(positions[found[0]]), similarities[0].tolist(), strict=True))
 
     def put(self, entries: Sequence[Entry], features: np.ndarray) -> None:
         """Adds entries, each in place of the one with its path if there is one. Call it under `writing`.
@@ -193,13 +251,13 @@ class Store:
             [[*_values(entry)[3:], entry.path] for entry in entries],
         )
 
-    def remove(self, positions: Sequence[int] | np.ndarray) -> None:
+    def remove(self, rows: Rows) -> None:
         """Removes the entries at some rows, and erases their features."""
-        rows = [[int(row)] for row in positions]
+        positions = [[row] for row in _numbers(rows)]
         with self.writing():
             if self._database.rows("SELECT EXISTS (SELECT 1 FROM facts WHERE name GLOB ?)", [DETECTED + "*"])[0][0]:
-                self._database.each(_FORGET_DETECTED, rows)
-            self._database.each("DELETE FROM entries WHERE position = ?", rows)
+                self._database.each(_FORGET_DETECTED, positions)
+            self._database.each("DELETE FROM entries WHERE position = ?", positions)
         # Only now: until the entries were gone for good, their features had to be there.
         self.erase()
 
@@ -221,6 +279,20 @@ class Store:
                 file.write(features[run[0] : run[-1] + 1].data)
             file.flush()
             os.fsync(file.fileno())
+
+
+class _Rows:
+    """Some rows of features, copied block by block as they are asked for."""
+
+    def __init__(self, features: np.ndarray, positions: np.ndarray):
+        self._features, self._positions = features, positions
+        self.shape, self.ndim = (len(positions), features.shape[1]), 2
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, block: slice) -> np.ndarray:
+        return self._features.take(self._positions[block], axis=0)
 
 
 def _where(wanted: Filter) -> tuple[str, list[Any]]:
@@ -247,7 +319,10 @@ def _entry(columns: Sequence[Any]) -> Entry:
     return Entry(path=path, digest=digest, modality=modality, camera=camera, time=time, metadata=json.loads(metadata))
 
 
-def _parts(values: Sequence[Any] | np.ndarray) -> Iterator[list[Any]]:
+def _numbers(rows: Rows) -> list[int]:
+    return rows.tolist() if isinstance(rows, np.ndarray) else list(map(int, rows))
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Some values at a time, fewer than a statement of SQLite may have."""
-    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return (listed[start : start + 500] for start in range(0, len(listed), 500))
+    return (values[start : start + 500] for start in range(0, len(values), 500))

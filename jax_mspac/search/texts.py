@@ -66,7 +66,7 @@ def info_text(info: dict[str, Any]) -> str:
     model = info["model"] or {}
     lines = [
         ("folder", info["folder"]),
-        ("entries", f"{info['entries']:,} ({info['bytes'] / 1e6:.1f} MB)"),
+        ("entries", f"{info['entries']:,}" + (f" ({info['bytes'] / 1e6:.1f} MB)" if info["bytes"] is not None else "")),
         ("model", f"{model['method']}, {model['workdir']}, step {model['step']}, {model['feature']}" if model else "-"),
         ("digest of the model", model.get("digest", "-")),
         ("numbers per image", str(info["dimensions"] or "-")),

@@ -31,6 +31,7 @@ _SYSTEMS = {
     "rle": None,
     "deen": None,
     "pmt": None,
+    "mfen": None,
     "mspac": "MSPAC-MeCen",
 }
 # A system with a backbone of its own cannot start from the weights that the others start from.

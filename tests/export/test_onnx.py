@@ -22,7 +22,7 @@ pytest.importorskip("jax2onnx")
 
 # One of each kind of network: the others are made of the same layers. Each takes its time, as converting compares two
 # compiled programs.
-SYSTEMS = ("agw", "aligngan", "d2rl", "deen", "mpanet", "mspac", "pmt", "rle", "zero_padding")
+SYSTEMS = ("agw", "aligngan", "d2rl", "deen", "mfen", "mpanet", "mspac", "pmt", "rle", "zero_padding")
 BATCHES = (1, 3, 8)
 
 

@@ -41,7 +41,7 @@ def drawn(tree, seed=0):
             value = 1 + 0.3 * abs(value)
         elif name == "kernel":
             # Attention multiplies three maps.
-            attends = any(part.startswith(("nonlocal", "multi_scale")) for part in above)
+            attends = any(part.startswith(("nonlocal", "multi_scale", "frequency")) for part in above)
             value *= np.sqrt((0.01 if attends else 2) / np.prod(like.shape[:-1]))
         else:
             value *= 0.1

@@ -36,3 +36,18 @@ def test_parts_are_averaged_and_the_whole_map_counts_by_itself(global_part):
 
 def test_a_label_that_is_no_class_is_seen():
     assert np.isnan(identity.cross_entropy(np.zeros((2, 3), np.float32), np.array([0, 3])))
+
+
+def test_mixed_parts_are_one_loss_of_the_mean_probability():
+    logits = np.random.default_rng(3).normal(size=(5, 2, 4)).astype(np.float32)
+    labels = np.array([0, 3, 1, 1, 2])
+    shares = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    mean = shares[np.arange(5), :, labels].mean(axis=1)
+    examples = Examples({}, logits, labels, 2, np.asarray)
+    np.testing.assert_allclose(identity.Identity(identity_parts="mixed")(examples), -np.log(mean).mean(), rtol=1e-5)
+    huge = jax.numpy.full((1, 2, 3), 3e38).at[0, 0, 0].set(-3e38)
+    loss = jax.value_and_grad(
+        lambda x: identity.Identity(identity_parts="mixed")(Examples({}, x, np.array([0]), 1, id))
+    )
+    value, gradient = loss(huge)
+    assert np.isfinite(value) and np.isfinite(gradient).all()

@@ -42,7 +42,7 @@ def loss_of(term, weights, visible, infrared, labels, gather):
     labels = jnp.concatenate([jnp.repeat(labels, side.shape[1]) for side in (visible, infrared)])
     both = dict.fromkeys(("before_neck", "after_neck"), features) | {"masks": features}
     params = {"centers": jnp.sin(jnp.arange(IDENTITIES * 8.0)).reshape(IDENTITIES, 8)}
-    return term(Examples(both, None, labels, visible.shape[0] * visible.shape[1], gather), params)
+    return term(Examples(both, features, labels, visible.shape[0] * visible.shape[1], gather), params)
 
 
 def compare(devices):

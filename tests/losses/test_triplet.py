@@ -103,6 +103,22 @@ def test_the_squared_difference_keeps_its_sign():
         np.testing.assert_allclose(loss, np.log1p(np.exp(difference)), rtol=1e-5)
 
 
+def test_the_squared_difference_gets_no_steeper_than_it_may():
+    label, labels = np.array([0]), np.array([0, 1])
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(positive):
+        candidates = jnp.stack([positive, jnp.ones(())])[:, None]
+        return triplet.weighted_regularized(jnp.zeros((1, 1)), label, candidates, labels, squared=True, steepest=3.0)
+
+    # Positive and negative at distances d and 1: D = d - 1. D^2 up to D = 1.5, 3 D - 2.25 beyond, -D^2 below zero.
+    for distance, difference, slope in ((2.0, 1.0, 2.0), (2.5, 2.25, 3.0), (41.0, 117.75, 3.0), (0.25, -0.5625, 1.5)):
+        value, gradient = loss(distance)
+        np.testing.assert_allclose(value, np.log1p(np.exp(difference)), rtol=1e-5)
+        np.testing.assert_allclose(gradient, slope / (1 + np.exp(-difference)), rtol=1e-5)
+
+
 def test_an_anchor_without_another_positive_still_pushes_its_negatives():
     features, labels = jnp.array([[0.0], [0.5]]), jnp.array([0, 1])
     loss = functools.partial(triplet.batch_hard, margin=1.0)

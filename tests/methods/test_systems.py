@@ -11,6 +11,7 @@ from configs import (
     sysu_caj_plus,
     sysu_d2rl,
     sysu_deen,
+    sysu_mfen,
     sysu_mpanet,
     sysu_pmt,
     sysu_rle,
@@ -47,6 +48,7 @@ LOSSES = {
     "rle": {"batch_hard"},
     "deen": {"batch_hard", "pair_mining", "alignment"},
     "pmt": {"intra_modality", "batch_hard", "modality_shared", "discriminative_center"},
+    "mfen": {"batch_hard", "divergence"},
     "mspac": {"mecen"},
 }
 # What it tells beside its losses.
@@ -156,6 +158,7 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         sysu_caj_plus,
         sysu_d2rl,
         sysu_deen,
+        sysu_mfen,
         sysu_mpanet,
         sysu_pmt,
         sysu_rle,

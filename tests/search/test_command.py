@@ -16,6 +16,8 @@ from jax_mspac.search import contact_sheet, texts
 from jax_mspac.search.entries import Hit
 
 ROOT = Path(__file__).parents[2]
+# Of what does not depend on the store.
+in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,13 @@ def shots(tmp_path):
 
 
 @pytest.fixture
-def search(tmp_path, capsys):
+def search(place, capsys):
     """The command in this process, on one index: what it prints, or the line that it ends with."""
 
     def call(action, *arguments, fails=False):
         values = flags.FlagValues()
         door.define_flags(values)
-        argv = values(["search", action, "--index", str(tmp_path / "index"), *map(str, arguments)])
+        argv = values(["search", action, "--index", str(place), *map(str, arguments)])
         if not fails:
             door.run(argv, values)
             return capsys.readouterr().out
@@ -73,6 +75,7 @@ def test_add_query_list_info_and_remove(search, run, shots):
     assert json.loads(search("remove", "--camera", "gate", "--json")) == {"removed": 5, "entries": 3}
 
 
+@in_a_folder
 def test_what_cannot_be_done_is_one_line(search, run, shots, tmp_path):
     add = ("add", "--images", shots[0].parent, "--modality", "visible")
     assert "no index there" in search("query", shots[0], "--modality", "visible", fails=True)
@@ -165,6 +168,20 @@ def test_the_process_ends_with_a_line(tmp_path):
     assert "--modality" in help_text.stdout and "An index of embedded images" in help_text.stdout
 
 
+def test_what_only_reads_and_removes_entries_starts_without_jax(search, place, run, shots):
+    search("add", "--model", run, "--images", *shots, "--modality", "visible")
+    for action, said in ((["list"], str(shots[0])), (["info"], "after_neck"), (["remove", str(shots[0])], "8 left")):
+        command = [action[0], "--index", str(place), *action[1:]]
+        program = (
+            "import sys\nfrom absl import flags\nfrom jax_mspac.search import __main__ as door\n"
+            f"door.define_flags(flags.FLAGS)\ndoor.run(flags.FLAGS({['search', *command]!r}), flags.FLAGS)\n"
+            "print({name.partition('.')[0] for name in sys.modules} & {'jax', 'flax', 'tensorflow'})"
+        )
+        done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert said in done.stdout and done.stdout.endswith("\nset()\n"), action
+
+
+@in_a_folder
 def test_the_contact_sheet_shows_queries_and_hits(search, run, shots, tmp_path):
     plain = [Image.new("RGB", (32, 64), color) for color in ("#ff0000", "#00ff00", "#0000ff")]
     for path, image in zip(shots, plain, strict=False):

@@ -15,9 +15,12 @@ from jax_mspac.search import store
 
 
 @pytest.fixture
-def index(tmp_path):
-    with jax_mspac.Index.open(tmp_path / "index") as index:
+def index(place):
+    with jax_mspac.Index.open(place) as index:
         yield index
+
+
+in_a_folder = pytest.mark.parametrize("place", ["folder"], indirect=True)
 
 
 @pytest.fixture
@@ -140,6 +143,7 @@ def test_other_models_are_refused(index, model, folder, shots):
     assert index.add(shots, model=copy, modality="visible").unchanged == 11
 
 
+@in_a_folder
 def test_an_emptied_index_takes_another_model(index, model, folder, shots):
     index.add(shots, model=model, modality="visible")
     assert index.remove(shots[0].parent) == 11
@@ -203,6 +207,7 @@ def test_what_names_no_image_is_refused(index, model, shots, tmp_path):
             use()
 
 
+@in_a_folder
 def test_the_same_removal_again_erases_what_an_interrupted_one_left(index, model, shots, monkeypatch):
     index.add(shots, model=model, modality="visible")
     ((row, _),) = index._store.at([str(shots[4])]).values()

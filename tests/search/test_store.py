@@ -1,4 +1,4 @@
-"""The folder of an index: what a reader sees while others write, fail, or come with other files."""
+"""The folder of an index, beyond `test_stores`: what others see while one writes, fails, or finds other files."""
 
 import os
 import sqlite3
@@ -103,45 +103,6 @@ def test_a_reader_sees_one_moment(store):
             store.put([entry("a"), entry("c")], np.float32([[10, 10], [3, 3]]))
             assert held(other) == {"a": [1, 1], "b": [2, 2]}
         assert held(other) == {"a": [10, 10], "b": [2, 2], "c": [3, 3]}
-
-
-def test_filters_agree_with_looking_at_every_entry(store):
-    rng = np.random.default_rng(0)
-    cameras, times = [None, "1", "2", "ö"], [None, 0.0, 10.0, 20.0]
-    there = [
-        Entry(
-            path=f"/{i}", digest="", modality=str(rng.choice(["visible", "infrared"])), camera=cameras[rng.integers(4)],
-            time=times[rng.integers(4)], metadata={"note": f"n{i}"},
-        )
-        for i in range(200)
-    ]  # fmt: skip
-    with store.writing():
-        store.put(there, np.ones((200, 2), np.float32))
-    for wanted in (
-        Filter(),
-        Filter(cameras=("1", "ö")),
-        Filter(since=10),
-        Filter(until=10.0),
-        Filter(since=0, until=20, modality="infrared"),
-        Filter(cameras=("2",), since=0.0, until=10.5, modality="visible"),
-        Filter(cameras=("none",)),
-    ):
-        expected = [
-            one
-            for one in there
-            if (not wanted.cameras or one.camera in wanted.cameras)
-            and (wanted.modality is None or one.modality == wanted.modality)
-            and (wanted.since is None or (one.time is not None and one.time >= wanted.since))
-            and (wanted.until is None or (one.time is not None and one.time < wanted.until))
-        ]
-        assert store.entries(store.positions(wanted)) == expected
-
-
-def test_below_takes_a_folder_by_its_whole_name(store):
-    paths = ["/a/b/1.png", "/a/b/c/2.png", "/a/b0/3.png", "/a/b.png", "/a/b-/4.png", "/a/b"]
-    with store.writing():
-        store.put([Entry(path=path, digest="", modality="visible") for path in paths], np.ones((6, 1), np.float32))
-    assert [one.path for one in store.entries(store.below("/a/b"))] == paths[:2]
 
 
 def test_folders_that_are_no_index_are_named(tmp_path):

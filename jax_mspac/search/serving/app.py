@@ -24,11 +24,12 @@ from starlette.routing import Route
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import disk
+from jax_mspac.search.base import Mark, Marks
 from jax_mspac.search.entries import Entry, Filter, seconds, time_text
-from jax_mspac.search.marks import VERDICTS, Mark, Marks, write_csv
+from jax_mspac.search.marks import VERDICTS, write_csv
 from jax_mspac.search.serving import forms, pictures
 from jax_mspac.search.serving.guard import Guard
-from jax_mspac.search.serving.searcher import Answer, Query, Searcher, located, opened
+from jax_mspac.search.serving.searcher import Answer, Query, Searcher, located
 
 # Of one query.
 MAX_BYTES, MAX_IMAGES = 32_000_000, 8
@@ -93,7 +94,7 @@ class _Page:
 
     async def home(self, request: Request) -> Response:
         def read() -> dict[str, Any]:
-            with opened(self._searcher.folder) as store:
+            with self._searcher.opened() as store:
                 counts = store.counts()
                 cameras: dict[str, int] = {}
                 for (_, camera), count in counts.items():
@@ -101,7 +102,7 @@ class _Page:
                         cameras[camera] = cameras.get(camera, 0) + count
                 since, until = store.times()
                 return {
-                    "name": store.folder.resolve().name,
+                    "name": pathlib.PurePath(store.place).name,
                     "entries": sum(counts.values()),
                     "cameras": dict(sorted(cameras.items())),
                     "modalities": {m: sum(n for (one, _), n in counts.items() if one == m) for m in MODALITIES},
@@ -156,7 +157,7 @@ class _Page:
             names, name = forms.text(form, "names")[: MAX_IMAGES * (_MAX_NAME + 2)], forms.text(form, "entry")
 
         def keep(marks: Marks) -> None:
-            with opened(self._searcher.folder) as store:
+            with self._searcher.opened() as store:
                 _, entry = located(store, name)
             if not verdict:
                 return marks.withdraw(query, entry.path)
@@ -212,14 +213,14 @@ class _Page:
         name = request.path_params["id"]
 
         def read() -> Entry:
-            with opened(self._searcher.folder) as store:
+            with self._searcher.opened() as store:
                 return located(store, name)[1]
 
         return name, await self._reading(read)
 
     async def _with_marks(self, use: Callable[[Marks], _T]) -> _T:
         def work() -> _T:
-            with Marks(self._searcher.folder) as marks:
+            with self._searcher.marks() as marks:
                 return use(marks)
 
         return await self._reading(work)
@@ -228,7 +229,7 @@ class _Page:
         """Does in a thread what waits for the disk."""
 
         def explained() -> _T:
-            with disk.explained({self._searcher.folder: "--index"}):
+            with disk.explained({self._searcher.index: "--index"}):
                 return work()
 
         return await run_in_threadpool(explained)

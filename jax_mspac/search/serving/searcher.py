@@ -17,10 +17,10 @@ from jax_mspac.metrics.distances import unit
 from jax_mspac.modalities import MODALITIES
 from jax_mspac.protocols.base import direction
 from jax_mspac.runs.inference import Model
-from jax_mspac.search import model_identity, ranking
+from jax_mspac.search import model_identity, ranking, stores
+from jax_mspac.search.base import Marks, Row, Store
 from jax_mspac.search.entries import Entry, Filter, Hit, check_modality
 from jax_mspac.search.serving import pictures
-from jax_mspac.search.store import Store
 
 _DIGITS = 16
 _T = TypeVar("_T")
@@ -62,51 +62,44 @@ class Answer:
     thresholds: dict[str, float]
 
 
-def id_of(row: int, entry: Entry) -> str:
+def id_of(row: Row, entry: Entry) -> str:
     """What the page calls an entry: its row, and a digest of the entry in case the row gets another one."""
     return f"{row}-{hashlib.sha256(f'{entry.path}|{entry.digest}'.encode()).hexdigest()[:_DIGITS]}"
 
 
-def located(store: Store, name: str) -> tuple[int, Entry]:
+def located(store: Store, name: str) -> tuple[Row, Entry]:
     """The row and the entry that an id stands for.
 
     Raises:
       UserError: there is no such entry, or none any more.
     """
-    row = name.partition("-")[0]
+    row = store.row_of(name.rpartition("-")[0])
     try:
-        entry = store.entries([int(row)])[0] if row.isascii() and row.isdigit() and len(row) < 16 else None
+        entry = None if row is None else store.entries([row])[0]
     except KeyError:
         entry = None
-    if entry is None or name != id_of(int(row), entry):
+    if row is None or entry is None or name != id_of(row, entry):
         raise UserError("this entry is no longer in the index; search again")
-    return int(row), entry
-
-
-@contextlib.contextmanager
-def opened(folder: str | os.PathLike) -> Iterator[Store]:
-    """The store for a moment, in any thread."""
-    with Store(folder, create=False) as store, store.reading():
-        yield store
+    return row, entry
 
 
 class Searcher:
     """An index and its model. Its methods may be awaited by many at once; call `close` at the end.
 
     Args:
-      folder: of the index.
+      index: its folder or address; see `stores`.
       model: that of the index.
 
     Raises:
       UserError: there is no index, it is empty, or it is of another model.
     """
 
-    def __init__(self, folder: str | os.PathLike, model: Model):
-        self.folder, self._model = folder, model
+    def __init__(self, index: str | os.PathLike, model: Model):
+        self.index, self._model = index, model
         self._identity = model_identity.of(model)
         self._thread = ThreadPoolExecutor(1, "search")
         try:
-            self._store = self._thread.submit(Store, folder, create=False).result()
+            self._store = self._thread.submit(stores.opened, index, create=False).result()
             self._thread.submit(self._checked).result()
         except BaseException:
             self.close()
@@ -117,6 +110,16 @@ class Searcher:
         if hasattr(self, "_store"):
             self._thread.submit(self._store.close)
         self._thread.shutdown()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Store]:
+        """The store for a moment, in any thread."""
+        with contextlib.closing(self._store.another()) as store, store.reading():
+            yield store
+
+    def marks(self) -> Marks:
+        """The marks of the index, in any thread."""
+        return self._store.marks()
 
     def warm(self) -> None:
         """Compiles what a query of either modality runs."""
@@ -149,7 +152,7 @@ class Searcher:
         Raises:
           UserError: there is no such entry.
         """
-        with opened(self.folder) as store:
+        with self.opened() as store:
             _, entry = located(store, name)
         return Query(_query_id([entry.digest], entry.modality), entry.path, entry.modality, entry=name)
 
@@ -171,7 +174,7 @@ class Searcher:
             self._check()
             if feature is None:
                 row, own = located(self._store, query.entry or "")
-                feature = self._store.features()[row]
+                feature = self._store.features_of([row])
             hits = ranking.nearest(self._store, feature, query.modality, wanted, top=top + (own is not None))
             hits = [hit for hit in hits if own is None or hit.path != own.path][:top]
             rows = self._store.at([hit.path for hit in hits])

@@ -75,11 +75,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def serve(folder: str | os.PathLike, model: Model, listening: socket.socket, *, host: str) -> None:
+def serve(index: str | os.PathLike, model: Model, listening: socket.socket, *, host: str) -> None:
     """Serves the page of an index until a signal ends the process.
 
     Args:
-      folder: of the index.
+      index: its folder or address.
       model: that of the index.
       listening: see `listener`.
       host: by which name it was made.
@@ -88,7 +88,7 @@ def serve(folder: str | os.PathLike, model: Model, listening: socket.socket, *, 
       UserError: the index is empty or of another model, or the token is too short.
     """
     token, port = token_for(host), listening.getsockname()[1]
-    with contextlib.closing(Searcher(folder, model)) as searcher:
+    with contextlib.closing(Searcher(index, model)) as searcher:
         searcher.warm()
         # A page of another site whose name leads here has no cookie of ours, so names matter where none is asked for.
         hosts = () if token else {"localhost", "127.0.0.1", "[::1]", _bracketed(host).lower()}
