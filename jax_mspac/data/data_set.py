@@ -93,7 +93,8 @@ def notes(metadata: Mapping[str, Any]) -> list[str]:
     """What a reader of a result must know of a set with this metadata."""
     told = []
     if metadata.get("simulated_infrared"):
-        told.append("Simulated infrared: derived from photographs, not taken by an infrared camera.")
+        law = f" by the law '{metadata['infrared_law']}'" if metadata.get("infrared_law") else ""
+        told.append(f"Simulated infrared: derived from photographs{law}, not taken by an infrared camera.")
     if skipped := metadata.get("skipped_images"):
         told.append(f"Left out: {len(skipped)} images that cannot be read.")
     if "splits" in metadata:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_mspac.data import checks, listing
+from jax_mspac.data import checks, infrared_laws, listing
 from jax_mspac.data import images as pixels
 from jax_mspac.data.data_set import DataSet, Found, ImageFile
 from jax_mspac.data.splits import check_options, split_identities
@@ -31,6 +31,7 @@ def find(
     rgb: str = "rgb",
     ir: str = "ir",
     simulate_infrared: bool = False,
+    infrared_law: str = "mixed",
     test_identities: str = "",
     test_fraction: float = 0.4,
     val_fraction: float = 0.0,
@@ -52,8 +53,9 @@ def find(
       source: the root folder.
       rgb: sub-folder with the visible images.
       ir: sub-folder with the infrared images.
-      simulate_infrared: derive the infrared images from visible ones, by `images.simulate_infrared`: from those in the
-        ir folder, or, where there is none, from a part of the rgb folder as `derive_infrared` chooses it.
+      simulate_infrared: derive the infrared images from visible ones: from those in the ir folder, or, where there is
+        none, from a part of the rgb folder as `derive_infrared` chooses it.
+      infrared_law: by which they are derived, a name of `infrared_laws.LAWS`.
       test_identities: text file with the name of one test identity per line, or empty for a random choice.
       test_fraction: share of the identities in test, of those with both modalities; unused with `test_identities` and
         with `folds`.
@@ -75,6 +77,7 @@ def find(
     shares: dict[str, Any]
     shares = {"test_fraction": test_fraction, "val_fraction": val_fraction, "folds": folds, "fold": fold}
     check_options(test_identities=test_identities, **shares)
+    infrared_laws.check(infrared_law, simulated=simulate_infrared)
     limits = pixels.parsed_range(range_16_bit)
     root = _find_root(named, rgb, ir, simulate_infrared)
     # Identities hold rgb and ir, not the other way round.
@@ -100,7 +103,7 @@ def find(
     options = {
         "rgb": rgb,
         "ir": ir,
-        "simulate_infrared": simulate_infrared,
+        "simulate_infrared": infrared_law if simulate_infrared else False,
         "test_names": test_names,
         "seed": seed,
         "range_16_bit": limits,
@@ -117,14 +120,14 @@ def find(
             split: [image for image in numbered if image.identity in identities] for split, identities in splits.items()
         },
         cameras=cameras,
-        read=lambda image: _bytes(root / image.path, image, seed, limits),
+        read=lambda image: _bytes(root / image.path, image, seed, limits, infrared_law),
         check=lambda found: checks.check(
             found, folder_of=lambda file: rgb if file.modality == VISIBLE else ir, false_color=True
         ),
         problems=problems + split_problems,
         warnings=_remarks(root, listed.others, images),
         skip_bad_images=skip_bad_images,
-        metadata={"simulated_infrared": simulate_infrared},
+        metadata={"simulated_infrared": simulate_infrared, "infrared_law": infrared_law if simulate_infrared else ""},
     )
 
 
@@ -249,11 +252,11 @@ def _below(top: str, paths: Iterable[str]) -> Iterator[str]:
     return (path.removeprefix(f"{top}/") for path in paths if path.startswith(f"{top}/"))
 
 
-def _bytes(file: pathlib.Path, image: ImageFile, seed: int, limits: pixels.Range | None) -> bytes:
+def _bytes(file: pathlib.Path, image: ImageFile, seed: int, limits: pixels.Range | None, law: str) -> bytes:
     if not image.simulated:
         return pixels.stored_bytes(file, limits)
     digest = hashlib.sha256(f"{seed}/{image.path}".encode()).digest()
-    infrared = pixels.simulate_infrared(pixels.read_rgb(file, limits), int.from_bytes(digest[:8]))
+    infrared = infrared_laws.simulate(pixels.read_rgb(file, limits), int.from_bytes(digest[:8]), law)
     return pixels.encode_png(infrared[..., 0])
 
 

@@ -1,4 +1,4 @@
-"""Image files to RGB arrays and to bytes that every decoder understands; simulated infrared."""
+"""Image files to RGB arrays and to bytes that every decoder understands."""
 
 import functools
 import io
@@ -121,29 +121,6 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     if _is_gray(image):  # as infrared images are: two of three channels need not be computed
         return np.repeat(_resize_channels(image[..., :1], height, width), 3, axis=2)
     return _resize_channels(image, height, width)
-
-
-def simulate_infrared(image: np.ndarray, seed: int) -> np.ndarray:
-    """An infrared-like image from a file: color is lost, brightness is shifted, noise is added.
-
-    Gray is a random convex mix of the channels, because in near infrared the brightness of dyed cloth has little to
-    do with its color; then a gamma between 1/2 and 2 and Gaussian noise. This is a stand-in for trials, no model of
-    a sensor: results on it must be called simulated.
-
-    Args:
-      image: uint8 [H, W, 3].
-      seed: equal seeds give equal images.
-
-    Returns:
-      uint8 [H, W, 3], three equal channels.
-    """
-    rng = np.random.default_rng(seed)
-    mix = rng.dirichlet((1.0, 1.0, 1.0))
-    gamma = 2.0 ** rng.uniform(-1.0, 1.0)
-    sigma = rng.uniform(0.01, 0.03)
-    gray = (image / 255.0 * mix).sum(axis=-1) ** gamma
-    gray = np.clip(gray + sigma * rng.standard_normal(gray.shape), 0.0, 1.0)
-    return np.repeat(np.rint(255.0 * gray).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def _is_gray(image: np.ndarray) -> bool:

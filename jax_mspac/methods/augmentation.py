@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_mspac.methods import amplitude, distortion, linear_enhancement, rectangles
+from jax_mspac.methods import amplitude, distortion, linear_enhancement, rectangles, tone_curves
 from jax_mspac.modalities import LUMA, MODALITIES, VISIBLE
 from jax_mspac.settings import FRACTION, PROBABILITY, Expected, at_least, check, one_of, setting, within
 
@@ -69,6 +69,12 @@ class Augmentation:
     infrared_distortion: float = setting(0.0, PROBABILITY, "PMT's: infrared images jittered or blurred, half of each")
     infrared_jitter: float = setting(0.3, FRACTION, "how far the factors of brightness and contrast are from 1")
     infrared_blur: tuple[float, float] = setting((0.1, 3.0), _ASPECTS, "deviation of the Gaussian, pixels")
+    tone_curves: float = setting(0.0, PROBABILITY, "of an image to be seen as by another camera: a random curve")
+    tone_modality: str = setting("both", one_of(("both", *MODALITIES)), "whose images these are")
+    tone_knots: int = setting(5, at_least(2), "of a curve, which is straight between them")
+    tone_monotone: float = setting(0.5, PROBABILITY, "of a curve to keep or to turn around the order of brightness")
+    tone_inversion: float = setting(0.5, PROBABILITY, "of such a curve to turn it around: bright is dark")
+    tone_regions: int = setting(0, at_least(0), "rectangles of an image with curves of their own")
     amplitude_exchange: float = setting(0.0, PROBABILITY, "MFEN's: low amplitudes of an image of the other modality")
     amplitude_strength: float = setting(1.0, within(0, 1), "1: they replace the image's own; less: a mixture")
     amplitude_band: float = setting(0.1, _BAND, "what is low, of the frequency whose period is two pixels")
@@ -98,7 +104,7 @@ def normalize(images: jax.Array) -> jax.Array:
 
 
 def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: Augmentation) -> jax.Array:
-    """Random color (visible only), linear enhancement, crop, flip and erasing, and `normalize`.
+    """Random color (visible only), linear enhancement, tone curves, crop, flip and erasing, and `normalize`.
 
     Erased rectangles and, unless it is black, padding are 0 after normalization: the mean color, with which
     convolutions pad as well. Black puts an edge of two standard deviations into the training images that test images do
@@ -143,6 +149,16 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
             probability=augmentation.infrared_distortion,
             strength=augmentation.infrared_jitter,
             blur=augmentation.infrared_blur,
+        )
+    if augmentation.tone_curves and augmentation.tone_modality in ("both", modality):
+        images = tone_curves.toned(
+            images,
+            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 6),
+            probability=augmentation.tone_curves,
+            knots=augmentation.tone_knots,
+            monotone=augmentation.tone_monotone,
+            inversion=augmentation.tone_inversion,
+            regions=augmentation.tone_regions,
         )
     images = normalize(images)
     if exchanges and augmentation.exchange_normalized:

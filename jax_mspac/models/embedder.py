@@ -11,10 +11,11 @@ from flax import linen as nn
 
 from jax_mspac.kernels import KERNELS
 from jax_mspac.modalities import MODALITIES
+from jax_mspac.models import input_forms
 from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.frequency import spectral_statistics
-from jax_mspac.models.input_forms import INPUT_FORMS, completed, zero_padded
+from jax_mspac.models.input_forms import INPUT_FORMS
 from jax_mspac.models.layers import BatchNorm
 from jax_mspac.models.multi_scale import EMBEDDINGS
 from jax_mspac.models.patterns import PatternMasks
@@ -90,7 +91,10 @@ class Embedder(nn.Module):
     dropout: float = setting(0.0, None, "of a ViT's layers")
     norm_epsilon: float = setting(1e-6, None, "of a ViT's normalizations")
     input_form: str = setting(
-        "rgb", one_of(INPUT_FORMS), "zero_padding: two channels, one per modality; four_channels: RGB and infrared"
+        "rgb",
+        one_of(INPUT_FORMS),
+        "zero_padding: two channels, one per modality; four_channels: RGB and infrared; local_normalization and "
+        "gradient_orientation: what other cameras show alike",
     )
     parts: tuple[int, ...] = setting((6, 3, 1), COUNTS, "stripes per level of the cascade; (): no attention")
     attention_form: str = setting("mask", one_of(FORMS), "mask: x (1 + CH SP); literal: the slides' x + x (x CH SP)")
@@ -179,10 +183,7 @@ class Embedder(nn.Module):
             raise ValueError(f"images of {list(images)}: expected {list(MODALITIES)}, or one of them after init")
         if misfits := [problem for x in images.values() for problem in self.misfits(x.shape[1])]:
             raise SettingsError(dict.fromkeys(misfits))
-        if self.input_form == "zero_padding":
-            images = {modality: zero_padded(x, modality=modality) for modality, x in images.items()}
-        if self.input_form == "four_channels":
-            images = {modality: completed(x, modality=modality) for modality, x in images.items()}
+        images = {modality: input_forms.formed(x, self.input_form, modality=modality) for modality, x in images.items()}
         x = _backbone(self, name="backbone")(images, train=train)
         x = CascadedPartAttention(
             parts=self.parts,

@@ -1,9 +1,11 @@
-"""What linear enhancement does, for the eye: drawn people in RGB, then in infrared, one per row.
+"""What random changes of brightness and color do, for the eye: drawn people in RGB, then in infrared, one per row.
 
 python -m jax_mspac.reporting.augmentation_sheet --out docs/images/linear_enhancement.png
+python -m jax_mspac.reporting.augmentation_sheet --of tone_curves --people 2 --out docs/images/tone_curves.png
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -16,30 +18,48 @@ from jax_mspac.demo.rendering import image_rng, render
 from jax_mspac.methods.augmentation import MEAN, STD, Augmentation, augment
 from jax_mspac.modalities import MODALITIES
 
-# The columns behind the image itself: how many, and what is on in them.
-_COLUMNS = (
-    (3, {"moderate_enhancement": 1.0}),
-    (4, {"radical_enhancement": 1.0}),
-    (3, {"moderate_enhancement": 0.5, "radical_enhancement": 0.5, "erasing": 0.5}),
-)
+# Of each sheet the columns behind the image itself: how many, and what is on in them.
+SHEETS: dict[str, tuple[tuple[int, dict[str, Any]], ...]] = {
+    # Moderate, radical, both and erasing by chance.
+    "linear_enhancement": (
+        (3, {"moderate_enhancement": 1.0}),
+        (4, {"radical_enhancement": 1.0}),
+        (3, {"moderate_enhancement": 0.5, "radical_enhancement": 0.5, "erasing": 0.5}),
+    ),
+    # Rising, falling and free curves, and such with regions.
+    "tone_curves": (
+        (2, {"tone_curves": 1.0, "tone_monotone": 1.0, "tone_inversion": 0.0}),
+        (2, {"tone_curves": 1.0, "tone_monotone": 1.0, "tone_inversion": 1.0}),
+        (3, {"tone_curves": 1.0, "tone_monotone": 0.0}),
+        (3, {"tone_curves": 1.0, "tone_regions": 2}),
+    ),
+}
 _augment = jax.jit(augment, static_argnames=("modality", "augmentation"))
 
 
 def augmentation_sheet(
-    *, people: int = 4, seed: int = 0, height: int = 96, width: int = 48, gap: int = 2
+    *,
+    of: str = "linear_enhancement",
+    people: int = 4,
+    seed: int = 0,
+    height: int = 96,
+    width: int = 48,
+    gap: int = 2,
 ) -> np.ndarray:
-    """Each row is an image as it is, with moderate, with radical enhancement, and with both and erasing by chance.
+    """Each row is an image as it is, and as the columns of a sheet of `SHEETS` change it.
 
     Returns:
       uint8 [rows, columns, 3].
     """
-    rows = [row for modality in MODALITIES for row in _rows(modality, people, seed, height, width)]
+    rows = [row for modality in MODALITIES for row in _rows(SHEETS[of], modality, people, seed, height, width)]
     framed = np.pad(np.stack(rows), ((0, 0), (0, 0), (gap, 0), (gap, 0), (0, 0)), constant_values=255)
     sheet = framed.swapaxes(1, 2).reshape(len(rows) * (height + gap), -1, 3)
     return np.pad(sheet, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
 
-def _rows(modality: str, people: int, seed: int, height: int, width: int) -> np.ndarray:
+def _rows(
+    shown: Sequence[tuple[int, dict[str, Any]]], modality: str, people: int, seed: int, height: int, width: int
+) -> np.ndarray:
     """uint8 [people, columns, height, width, 3]."""
     camera = next(camera for camera in CAMERAS if camera.modality == modality)
     images = np.stack(
@@ -55,7 +75,7 @@ def _rows(modality: str, people: int, seed: int, height: int, width: int) -> np.
         ]
     )
     columns = [images]
-    for count, switches in _COLUMNS:
+    for count, switches in shown:
         fields: dict[str, Any] = {"pad": 0, "flip": 0.0, "erasing": 0.0, **switches}
         augmentation = Augmentation(**fields)
         for _ in range(count):
@@ -67,13 +87,15 @@ def _rows(modality: str, people: int, seed: int, height: int, width: int) -> np.
 
 def main() -> None:
     """Writes the sheet, at twice its size, to a PNG file."""
-    parser = argparse.ArgumentParser(description="Draw what linear enhancement makes of the demo data.")
+    parser = argparse.ArgumentParser(description="Draw what random changes make of the demo data.")
     parser.add_argument("--out", required=True, help="PNG file to write")
+    parser.add_argument("--of", choices=tuple(SHEETS), default="linear_enhancement", help="what is shown")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data set")
     parser.add_argument("--people", type=int, default=4, help="rows of each modality")
     arguments = parser.parse_args()
     # Sensor noise does not compress: fewer levels keep the file small and look the same.
-    levels = (augmentation_sheet(people=arguments.people, seed=arguments.seed) / 255.0 * 12.0).round() / 12.0 * 255.0
+    drawn = augmentation_sheet(of=arguments.of, people=arguments.people, seed=arguments.seed)
+    levels = (drawn / 255.0 * 12.0).round() / 12.0 * 255.0
     sheet = Image.fromarray(levels.astype(np.uint8))
     sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.NEAREST).save(arguments.out, optimize=True)
 

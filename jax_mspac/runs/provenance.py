@@ -17,6 +17,7 @@ import numpy as np
 
 from jax_mspac.data.image_set import ImageSet
 from jax_mspac.errors import UserError
+from jax_mspac.modalities import MODALITIES
 from jax_mspac.models import weight_files
 from jax_mspac.runtime.files import write_whole
 
@@ -138,8 +139,9 @@ def keep(workdir: pathlib.Path, new: Record) -> None:
 def seen(trained: Record | None, image_set: ImageSet, *, data: Mapping[str, Any]) -> list[str]:
     """The test identities that a run was trained on, ascending.
 
-    Those are the ones half of whose images, byte by byte, were trained on, and those of the same name in the same
-    source. A single image may lie in a data set twice.
+    Those are the ones half of whose images, byte by byte, were trained on, or half of those of one modality: simulated
+    infrared may follow another law than it did in training. And those of the same name in the same source. A single
+    image may lie in a data set twice, and so it is two or more of one modality.
 
     Args:
       trained: the record of the run; None if there is none.
@@ -149,9 +151,14 @@ def seen(trained: Record | None, image_set: ImageSet, *, data: Mapping[str, Any]
     if trained is None:
         return []
     known = np.isin(image_set.digests, trained["image_digests"])
-    counts = np.bincount(image_set.identities, minlength=image_set.num_identities)
-    shares = np.bincount(image_set.identities, known, image_set.num_identities) / counts
-    found = {name for name, share in zip(image_set.identity_names, shares, strict=True) if share >= 0.5}
+    of_modalities = [(image_set.modalities == modality, 2) for modality in range(len(MODALITIES))]
+    found = set()
+    for chosen, least in ((np.ones(len(known), bool), 1), *of_modalities):
+        counts, hits = (
+            np.bincount(image_set.identities, of, image_set.num_identities) for of in (chosen, chosen & known)
+        )
+        enough = (hits >= least) & (hits >= counts / 2)
+        found |= {name for name, is_known in zip(image_set.identity_names, enough, strict=True) if is_known}
     if trained["source"] and trained["source"] == _source(data):
         found |= set(image_set.identity_names) & set(trained["train"]["names"])
     return sorted(found)

@@ -1,4 +1,4 @@
-"""Image files of every kind read alike, broken ones are named, and simulated infrared."""
+"""Image files of every kind read alike, and broken ones are named."""
 
 import io
 
@@ -236,26 +236,6 @@ def test_resize_of_a_gray_image_is_that_of_its_channels_among_others(differs):
     for place, channel in enumerate(channels):
         among_others = images.resize(np.stack([color, channel, 255 - color], axis=2), 96, 24)
         np.testing.assert_array_equal(resized[..., place], among_others[..., 1])
-
-
-def test_simulated_infrared_is_gray_and_a_function_of_the_seed():
-    image = gradient(40, 30)
-    first, again, other = (images.simulate_infrared(image, seed) for seed in (3, 3, 4))
-    assert first.dtype == np.uint8 and first.shape == image.shape
-    assert (first == first[..., :1]).all()
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
-def test_simulated_infrared_forgets_color_and_keeps_brightness():
-    dark, light = (np.full((40, 40, 3), value, np.uint8) for value in (40, 200))
-    red, blue = (np.full((40, 40, 3), color, np.uint8) for color in ((220, 30, 30), (30, 30, 220)))
-    differences = []
-    for seed in range(20):
-        means = [images.simulate_infrared(image, seed).mean() for image in (dark, light, red, blue)]
-        assert means[0] < means[1] - 20
-        differences.append(means[2] - means[3])
-    assert min(differences) < -20 and max(differences) > 20
 
 
 def decode_with_tensorflow(data):

@@ -44,9 +44,14 @@ def features(path, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_each_system_gives_the_features_of_its_model(system, shallow, tmp_path):
-    changes = {"model.parts": (3, 1)} if system == "mspac" else {}
+@pytest.mark.parametrize(
+    ("system", "changes"),
+    [
+        *((system, {"model.parts": (3, 1)} if system == "mspac" else {}) for system in SYSTEMS),
+        *(("one_stream", {"model.input_form": form}) for form in ("local_normalization", "gradient_orientation")),
+    ],
+)
+def test_each_system_gives_the_features_of_its_model(system, changes, shallow, tmp_path):
     run = made_runs.make(tmp_path / "run", system, **changes)
     assert isinstance(methods.build(made_runs.config_of(system, **changes), num_identities=1), Trained)
     export("--model", run, "--to", "onnx", "--output", tmp_path / "graphs")

@@ -1,16 +1,23 @@
-"""Zero-padded input, alone and in an embedder with pretrained weights."""
+"""Forms of the input against numpy and scipy, alone and in an embedder with pretrained weights."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from jax_mspac.errors import UserError
 from jax_mspac.methods import augmentation
 from jax_mspac.models import pretrained, resnet
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.embedder import Embedder
-from jax_mspac.models.input_forms import completed, four_channels, zero_padded
+from jax_mspac.models.input_forms import (
+    completed,
+    four_channels,
+    gradient_orientation,
+    locally_normalized,
+    zero_padded,
+)
 from jax_mspac.models.resnet import TORCH_NAMES
 
 MODALITIES = ("visible", "infrared")
@@ -156,3 +163,101 @@ def test_bad_fields_are_named(fields, message):
     with pytest.raises(UserError, match=message):
         model = Embedder(**{"backbone": "shallow", "width": 4, "parts": (), **fields})
         jax.eval_shape(lambda: model.init(jax.random.key(0), images(1), train=False))
+
+
+LUMA = np.array([0.299, 0.587, 0.114])
+SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
+LOCAL = {"local_normalization": locally_normalized, "gradient_orientation": gradient_orientation}
+
+
+def pictures(n=3, height=40, width=24):
+    """Normalized images with edges in all directions, and noise."""
+    rng = np.random.default_rng(3)
+    rough = rng.normal(size=(n, height, width, 3))
+    return np.float32(3 * ndimage.gaussian_filter(rough, (0, 2, 2, 0)) + 0.1 * rough)
+
+
+def local_mean(x):
+    """The mean of 9 x 9 pixels, of those that there are."""
+    return ndimage.uniform_filter(x, 9, mode="constant") / ndimage.uniform_filter(np.ones_like(x), 9, mode="constant")
+
+
+def floored(local):
+    return local + local.mean() / 10
+
+
+def test_local_normalization_is_scipy_s():
+    found = jax.jit(locally_normalized)(pictures())
+    for image, normalized in zip(pictures().astype(np.float64), found, strict=True):
+        y = image @ LUMA
+        deviation = np.sqrt(floored(local_mean(y**2) - local_mean(y) ** 2))
+        wanted = np.repeat(((y - local_mean(y)) / deviation)[..., None], 3, axis=-1)
+        np.testing.assert_allclose(normalized, wanted, atol=2e-4)
+
+
+def test_gradient_orientation_is_that_of_the_sum_over_the_channels():
+    found = jax.jit(gradient_orientation)(pictures())
+    for image, form in zip(pictures().astype(np.float64), found, strict=True):
+        across, down = (
+            np.stack([ndimage.correlate(image[..., c], kernel, mode="nearest") for c in range(3)], axis=-1)
+            for kernel in (SOBEL, SOBEL.T)
+        )
+        xx, yy, xy = ((a * b).sum(axis=-1) for a, b in ((across, across), (down, down), (across, down)))
+        energy = xx + yy
+        strength = np.sqrt(energy / (energy + floored(local_mean(energy))))
+        wanted = np.stack([(xx - yy) / energy, 2 * xy / energy, np.ones_like(energy)], axis=-1) * strength[..., None]
+        np.testing.assert_allclose(form, wanted, atol=5e-4)
+
+
+def test_the_angle_of_an_edge_is_doubled():
+    rows, columns = np.mgrid[:40, :24]
+    for degrees in (0, 30, 90, 135, 210):
+        angle = np.deg2rad(degrees)
+        ramp = np.cos(angle) * columns + np.sin(angle) * rows
+        form = gradient_orientation(jnp.asarray(np.repeat(ramp[None, ..., None], 3, axis=-1), jnp.float32))[0, 20, 12]
+        # On a ramp, E is its own local mean and its mean over the image, but for the borders.
+        np.testing.assert_allclose(form[:2] / form[2], [np.cos(2 * angle), np.sin(2 * angle)], atol=1e-4)
+        np.testing.assert_allclose(form[2], np.sqrt(1 / 2.1), atol=0.01)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize(("gain", "offset"), [(0.3, 40.0), (0.05, 100.0), (-0.3, 180.0)])
+def test_another_black_and_white_of_an_infrared_image_do_not_matter(name, gain, offset):
+    """Of gray values in [0, 255], before `normalize`: a rising line, a very flat one, a falling one."""
+    pixels = np.clip(128 + 40 * pictures()[..., :1], 0, 255).repeat(3, axis=-1)
+    form = jax.jit(LOCAL[name])
+    before, after = (np.asarray(form(augmentation.normalize(x))) for x in (pixels, gain * pixels + offset))
+    sign = -1 if gain < 0 and name == "local_normalization" else 1
+    assert np.abs(before).max() > 0.5
+    np.testing.assert_allclose(after, sign * before, atol=5e-3)
+
+
+def test_no_channel_alone_decides_where_an_edge_is():
+    """An edge between two colors of one brightness, which gray does not show, and one of inverted channels."""
+    image = np.zeros((1, 32, 16, 3), np.float32)
+    image[:, :, 8:, 0], image[:, :, 8:, 1] = 1.0, -LUMA[0] / LUMA[1]
+    assert np.abs(zero_padded(image, modality="visible")).max() < 1e-6
+    form = np.asarray(gradient_orientation(image))
+    assert form[0, 16, 8, 0] > 0.5 and np.abs(form[0, 16, 2]).max() < 1e-3
+    np.testing.assert_allclose(gradient_orientation(image * np.float32([1, -1, 1])), form, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_flat_images_are_zero_and_have_a_finite_derivative(name):
+    flat = jnp.full((2, 16, 8, 3), 0.7)
+    np.testing.assert_allclose(LOCAL[name](flat), 0, atol=1e-3)
+    half = flat.at[1, :8].set(-1.0)
+    for images in (flat, half):
+        assert np.isfinite(jax.jit(jax.grad(lambda x: LOCAL[name](x)[..., 2].sum()))(images)).all()
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_pretrained_stems_of_colors_see_local_forms(name):
+    color, local = embedder(), embedder(input_form=name)
+    loaded = pretrained.load_into(zeros(local), weights(), TORCH_NAMES, source="w")
+    reference = pretrained.load_into(zeros(color), weights(), TORCH_NAMES, source="w")
+    jax.tree.map(np.testing.assert_array_equal, loaded, reference)
+    formed = {m: LOCAL[name](x) for m, x in images().items()}
+    found = jax.jit(lambda v, x: local.apply(v, x, train=False)["before_neck"])(loaded, images())
+    expected = jax.jit(lambda v, x: color.apply(v, x, train=False)["before_neck"])(reference, formed)
+    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())

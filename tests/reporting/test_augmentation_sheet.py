@@ -26,12 +26,23 @@ def test_moderate_columns_are_gray_and_radical_ones_of_infrared_are_not(sheet):
     assert np.mean(np.abs(infrared[..., 0] - infrared[..., 2]) > 5) > 0.1
 
 
+def test_rising_curves_keep_the_order_of_brightness_and_falling_ones_turn_it_around():
+    sheet = augmentation_sheet.augmentation_sheet(of="tone_curves", people=2, height=32, width=16, gap=1)
+    cells = [sheet[67:99, 1 + 17 * column : 17 * (column + 1), 0].ravel().astype(int) for column in range(COLUMNS)]
+    assert (np.abs(sheet[67:-1].astype(int) - sheet[67:-1, :, :1]) <= 1).all()  # infrared, rounded
+    order = np.argsort(cells[0], kind="stable")
+    for column, sign in ((1, 1), (2, 1), (3, -1), (4, -1)):
+        assert (sign * np.diff(cells[column][order]) >= 0).all()
+    assert np.ptp([np.corrcoef(cells[0], cell)[0, 1] for cell in cells[5:]]) > 0.3
+
+
 def test_the_command_writes_a_small_picture(tmp_path, monkeypatch, sheet):
     file = tmp_path / "sheet.png"
-    monkeypatch.setattr("sys.argv", ["augmentation_sheet", "--out", str(file), "--people", "2", "--seed", "3"])
+    options = {"--out": str(file), "--of": "tone_curves", "--people": "2", "--seed": "3"}
+    monkeypatch.setattr("sys.argv", ["augmentation_sheet", *(text for option in options.items() for text in option)])
     asked = {}
     monkeypatch.setattr(augmentation_sheet, "augmentation_sheet", lambda **given: asked.update(given) or sheet)
     augmentation_sheet.main()
-    assert asked == {"people": 2, "seed": 3}
+    assert asked == {"of": "tone_curves", "people": 2, "seed": 3}
     with Image.open(file) as picture:
         assert picture.size == (2 * sheet.shape[1], 2 * sheet.shape[0])

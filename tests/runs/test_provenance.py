@@ -64,6 +64,17 @@ def test_an_identity_is_seen_by_its_images_or_by_its_name_in_the_same_source(tmp
     assert provenance.seen(record, images_of({"a": "7"}), data={**same, "name": "regdb"}) == []
 
 
+@pytest.mark.parametrize(("known", "expected"), [("12", ["x"]), ("1", []), ("ab", ["x"])])
+def test_an_identity_is_seen_by_half_of_its_images_of_one_modality(tmp_path, known, expected):
+    """Of three visible and eight infrared images, where infrared may be simulated by another law than in training."""
+    test = image_set.from_examples(
+        {"image": text.encode(), "identity": "x", "camera": 1, "modality": text > "9", "path": text}
+        for text in ("123abcd" if known == "ab" else "123abcdefgh")
+    )
+    data = {"name": "folder", "source": ""}
+    assert provenance.seen(record_of({"a": known}), test, data=data) == expected
+
+
 def test_those_that_the_weights_were_trained_on_count(tmp_path):
     provenance.keep(tmp_path, record_of({"a": "12"}))
     data = {"name": "folder", "source": "", "train_splits": ("train",)}
