@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import pages, small_runs
+from helpers.commands import run as run_command
 from helpers.trees import draw_person
 
 from jax_mspac.training import loop
@@ -18,13 +19,6 @@ ROOT = pathlib.Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 # What a reader adds by following a page.
 OWN = ("runs/proxy", "--config.method=game")
-PARSE = """
-import runpy, sys
-from jax_mspac.runtime import command
-command.run = lambda main, flags_parser=None: (flags_parser or command.app.parse_flags_with_usage)(sys.argv)
-module, *sys.argv = sys.argv[1:2] + sys.argv[1:]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
-"""
 
 
 def named(path):
@@ -72,7 +66,7 @@ def test_flags_and_fields_of_commands_exist(path):
         # Words that stand for something of the reader's.
         words = [{"TABLE": "readings", "i": "0"}.get(w.rpartition("=")[2], w) if "=" not in w else w for w in words]
         words = [re.sub("=(SEED|WEIGHT|i)$", "=0", w.strip("'\"")) for w in words if w != "..."]
-        done = subprocess.run([sys.executable, "-c", PARSE, module, *words], cwd=ROOT, capture_output=True, text=True)
+        done = run_command(module, *words, only_parse=True)
         assert done.returncode == 0, f"{module} {words}: {done.stdout[-500:]} {done.stderr[-500:]}"
 
 

@@ -8,6 +8,7 @@ import sys
 import tomllib
 
 import pytest
+from helpers.commands import run
 from packaging.requirements import Requirement
 
 from jax_mspac.__main__ import COMMANDS
@@ -39,16 +40,6 @@ def modules_of(*names):
 def extras():
     hook = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]
     return hook["requirements_txt"]["optional-dependencies"]
-
-
-def run(*arguments, cwd=ROOT):
-    return subprocess.run(
-        [sys.executable, "-m", "jax_mspac", *arguments],
-        cwd=cwd,
-        env={"PYTHONPATH": str(ROOT), "PATH": ""},
-        capture_output=True,
-        text=True,
-    )
 
 
 def test_the_first_command_installs_what_training_and_reports_need():
@@ -111,17 +102,18 @@ def test_a_missing_library_is_told_with_its_extra(monkeypatch, tmp_path):
 
 
 def test_commands_have_names(tmp_path):
-    told = run("--help").stdout
+    started = [sys.executable, "-m", "jax_mspac", "--help"]
+    told = subprocess.run(started, cwd=ROOT, capture_output=True, text=True).stdout
     assert all(f"\n  {name} " in told for name in COMMANDS)
-    assert "there is no command 'trian'" in run("trian").stderr
-    assert "--[no]distributed" in run("train", "--help").stdout
-    done = run("score", "--config", "sysu", "--features", "none.npz", cwd=tmp_path)
+    assert "there is no command 'trian'" in run("jax_mspac", "trian").stderr
+    assert "--[no]distributed" in run("jax_mspac", "train", "--help").stdout
+    done = run("jax_mspac", "score", "--config", "sysu", "--features", "none.npz", cwd=tmp_path)
     assert done.stderr == "error: none.npz does not exist; expected a .npz file with the features to score\n"
 
 
 def test_a_config_that_is_not_there_is_told_with_those_that_are(tmp_path):
     for given in ("sysy", "configs/sysu.py"):
-        told = run("train", "--config", given, cwd=tmp_path).stderr
+        told = run("jax_mspac", "train", "--config", given, cwd=tmp_path).stderr
         assert "there is no file" in told and "llcm, regdb" in told
     (tmp_path / "given.py").write_text(
         "from configs import folder\n\n\n"
@@ -130,4 +122,4 @@ def test_a_config_that_is_not_there_is_told_with_those_that_are(tmp_path):
         "    config.data.source = argument\n"
         "    return config\n"
     )
-    assert "elsewhere" in run("train", "--config=given.py:elsewhere", cwd=tmp_path).stderr
+    assert "elsewhere" in run("jax_mspac", "train", "--config=given.py:elsewhere", cwd=tmp_path).stderr

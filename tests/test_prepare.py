@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from helpers import sets
+from helpers.commands import ROOT, run
 from helpers.sets import load_split
 from helpers.trees import draw_folder_tree, draw_llcm_tree, draw_regdb_tree, draw_sysu_tree
 
@@ -21,9 +22,7 @@ DRAW = {
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jax_mspac.prepare", *map(str, arguments)], capture_output=True, text=True, timeout=120
-    )
+    return run("jax_mspac.prepare", *arguments)
 
 
 def table_rows(output):
@@ -131,7 +130,9 @@ def test_an_interrupted_run_starts_again(tmp_path, capsys, monkeypatch):
 def test_the_command_line_ends_with_the_training_command(tmp_path):
     draw_sysu_tree(tmp_path / "set")
     data_dir = tmp_path / "tfds"
-    done = command("--dataset", "sysu_mm01", "--source", tmp_path / "set", "--data_dir", data_dir)
+    # A real start: the process is what a user has, from its imports to its last line.
+    command = [sys.executable, "-m", "jax_mspac.prepare", "--dataset", "sysu_mm01", "--source", tmp_path / "set"]
+    done = subprocess.run([*command, "--data_dir", data_dir], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.rstrip().endswith(
         f"configs/sysu.py --config.data.source={tmp_path / 'set'} --config.data.data_dir={data_dir}"

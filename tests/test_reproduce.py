@@ -1,13 +1,13 @@
 """A table is trained, interrupted, continued and written, on a tiny tree."""
 
 import json
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 from helpers import small_runs
+from helpers.commands import ROOT, run
 from helpers.trees import draw_folder_tree
 
 from jax_mspac import config as config_lib
@@ -16,7 +16,6 @@ from jax_mspac.errors import UserError
 from jax_mspac.studies import TABLES
 from jax_mspac.training import series
 
-ROOT = pathlib.Path(__file__).parents[1]
 TABLE = TABLES["mecen"]
 ROWS = TABLE.chosen(["MSPAC+gid", "+exp"])
 
@@ -94,9 +93,13 @@ def test_a_row_that_does_not_fit_is_refused_before_anything_is_trained(config, t
 
 
 def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jax_mspac.reproduce", *arguments], capture_output=True, text=True, cwd=ROOT
-    )
+    return run("jax_mspac.reproduce", *arguments)
+
+
+def test_the_command_starts_without_an_error():
+    started = [sys.executable, "-m", "jax_mspac.reproduce", "--table", "mecen", "--list"]
+    done = subprocess.run(started, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0 and done.stdout.startswith("MSPAC+gid\n") and done.stderr == ""
 
 
 @pytest.mark.parametrize("table", ["attention", "parts", "mecen"])

@@ -9,7 +9,8 @@ import os
 import sys
 from typing import Any
 
-os.environ["XLA_FLAGS"] = ""  # its steps take longer than their compilation
+# Its steps take longer than their compilation.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace("--xla_backend_optimization_level=0", "")
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

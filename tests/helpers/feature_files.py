@@ -3,11 +3,10 @@
 import importlib.util
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 
+from helpers import commands
 from jax_mspac import main
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -81,10 +80,5 @@ def shuffled_gallery(keys):
 
 
 def command(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "jax_mspac.main", "--config", str(ROOT / "configs" / "sysu.py"), *arguments],
-        cwd=folder,
-        env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(folder)},
-        capture_output=True,
-        text=True,
-    )
+    given = ["--config", ROOT / "configs" / "sysu.py", *arguments]
+    return commands.run("jax_mspac.main", *given, cwd=folder, home=folder)

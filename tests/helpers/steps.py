@@ -51,20 +51,37 @@ def drawn_batch(config, devices=1, seed=0):
             draw_person(identity, number, seed * count + i % count, infrared=number == 1, size=size)
             for i, identity in enumerate(label.tolist())
         ]
-        slot = np.arange(len(label), dtype=np.int32) + number * len(label)
-        samples = {"image": np.stack(people), "label": label, "slot": slot}
+        index = np.arange(len(label), dtype=np.int32)
+        samples = {
+            "image": np.stack(people),
+            "label": label,
+            "camera": np.ones_like(label),
+            "index": index,
+            "slot": index + number * len(label),
+        }
         batch[modality] = {name: value.reshape(devices, -1, *value.shape[1:]) for name, value in samples.items()}
     return batch
 
 
+class Training:
+    """Runs from one start on some devices, all with the programs of the first."""
+
+    def __init__(self, config, devices):
+        self._config, self._used = config, jax.local_devices()[:devices]
+        method = methods.build(config, num_identities=CLASSES)
+        self._update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], self._used)
+        self._start = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+
+    def run(self, steps=1, batch=make_batch):
+        """State on the host, and the metrics of each step."""
+        state, history = self._start, []
+        for step in range(steps):
+            shares = batch(self._config, len(self._used), seed=step)
+            state, metrics = self._update(state, parallel.shard(shares, self._used))
+            history.append({name: float(value) for name, value in metrics.items()})
+        return state, history
+
+
 def run(config, devices, steps=1, batch=make_batch):
-    """State on the host, and the metrics of each step."""
-    method = methods.build(config, num_identities=CLASSES)
-    used = jax.local_devices()[:devices]
-    update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
-    state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
-    history = []
-    for step in range(steps):
-        state, metrics = update(state, parallel.shard(batch(config, devices, seed=step), used))
-        history.append({name: float(value) for name, value in metrics.items()})
-    return state, history
+    """As `Training.run`."""
+    return Training(config, devices).run(steps, batch)

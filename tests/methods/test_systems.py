@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from helpers.steps import CLASSES, drawn_batch, make_batch, run, tiny_config
+from helpers.steps import CLASSES, Training, drawn_batch, make_batch, run, tiny_config
 
 from configs import (
     sysu,
@@ -131,7 +131,8 @@ def test_every_system_is_here_and_in_the_table():
 def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, monkeypatch):
     monkeypatch.setitem(BACKBONES, "vit_b16", vit.backbone(depth=2, heads=8))
     config = system_config(name)
-    (one, one_metrics), (four, four_metrics) = run(config, 1), run(config, 4)
+    training = Training(config, 1)
+    (one, one_metrics), (four, four_metrics) = training.run(), run(config, 4)
     for first, second in zip(one_metrics, four_metrics, strict=True):
         assert first.keys() == second.keys() == LOSSES[name] | NO_LOSSES | FURTHER.get(name, set())
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=5e-4, atol=1e-6)
@@ -145,7 +146,7 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
         total += config.mpanet.weight * first.get("mutual", 0.0)
         np.testing.assert_allclose(first["loss"], total, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-5), *map(jax.device_get, (one, four)))
-    assert_trains(config)
+    assert_trains(training)
 
 
 @pytest.mark.slow
@@ -176,11 +177,11 @@ def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
     config.batch.identities = min(config.batch.identities, CLASSES)
     config.train.steps = STEPS
     config.update_from_flattened_dict({field: value for field, value in SMALL["d2rl"].items() if "d2rl" in field})
-    assert_trains(config)
+    assert_trains(Training(config, 1))
 
 
-def assert_trains(config):
-    state, metrics = run(config, 1, steps=STEPS, batch=drawn_batch)
+def assert_trains(training):
+    state, metrics = training.run(steps=STEPS, batch=drawn_batch)
     assert np.isfinite([value for step in metrics for value in step.values()]).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(state)))
 

@@ -53,7 +53,7 @@ def test_a_locale_without_the_sign_of_a_deviation_ends_no_run(tmp_path):
     config = ROOT / "configs" / "folder.py"
     posix = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = run(tmp_path, "--config", str(config), "--mode", "score", "--features", "f.npz", "--workdir", "out", **posix)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == b"", done.stderr
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert "±" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
 

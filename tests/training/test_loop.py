@@ -12,7 +12,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from helpers import small_runs
+from helpers import commands, small_runs
 from helpers.trees import draw_folder_tree, draw_sysu_tree
 
 import jax_mspac
@@ -228,7 +228,7 @@ def command(config_file, *arguments):
 
 def run(config_file, *arguments):
     """Exit status and output of the command line."""
-    done = subprocess.run(command(config_file, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = commands.run("jax_mspac.main", "--config", ROOT / "configs" / config_file, *arguments)
     return done.returncode, done.stdout + done.stderr
 
 

@@ -124,4 +124,5 @@ def test_a_sound_step_is_the_same_with_and_without_skipping(run):
     states = [
         small_runs.state_of(*run(name=name, **{"train.skip_nonfinite": limit})) for name, limit in (("a", 0), ("b", 3))
     ]
-    jax.tree.map(np.testing.assert_array_equal, *states)
+    # Two programs: the compiler orders their sums. With the loops of a default compilation they agree to the bit.
+    jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-7), *states)
