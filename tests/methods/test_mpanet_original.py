@@ -98,7 +98,7 @@ def test_a_step_is_the_original_s(original):
     np.testing.assert_allclose(ends(step.features["before_neck"]), FEATURES, atol=1e-4)
     np.testing.assert_allclose(step.logits[[0, -1], 0, :4], LOGITS, atol=6e-4)
     for name, value in LOSSES.items():
-        np.testing.assert_allclose(step.metrics[name], value, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(step.metrics[name], value, rtol=2e-4, err_msg=name)
     for name, norm in GRADIENTS.items():
         np.testing.assert_allclose(step.gradients[name], norm, rtol=1e-2, err_msg=name)
     for name, norm in STATISTICS.items():
