@@ -1,5 +1,6 @@
 """ResNet-10, -18, -34 and -50 with a part of the network of its own for each modality."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -84,7 +85,7 @@ class Stages(nn.Module):
     dtype: Any
     axis_name: str | None
     kernels: str
-    remat: bool = False
+    remat: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -173,28 +174,16 @@ class ResNet(nn.Module):
         super().__post_init__()
         check(self)
 
+    def stages(self) -> Callable[..., Stages]:
+        """What makes consecutive stages of this network: `stages()(stages=(0, 1))`."""
+        own = {field.name for field in dataclasses.fields(self)} - {"parent", "name"}
+        given = [field.name for field in dataclasses.fields(Stages) if field.name in own]
+        return functools.partial(Stages, **{name: getattr(self, name) for name in given})
+
     @nn.compact
     def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
         """Feature maps [N, h, w, C] in `dtype`: see `Backbone`."""
-        stages = functools.partial(
-            Stages,
-            block=self.block,
-            depths=self.depths,
-            width=self.width,
-            last_stride=self.last_stride,
-            nonlocal_blocks=self.nonlocal_blocks,
-            nonlocal_channels=self.nonlocal_channels,
-            multi_scale=self.multi_scale,
-            diverse_embeddings=self.diverse_embeddings,
-            modality_alleviation=self.modality_alleviation,
-            frequency_bands=self.frequency_bands,
-            frequency_channels=self.frequency_channels,
-            dtype=self.dtype,
-            axis_name=self.axis_name,
-            kernels=self.kernels,
-            remat=self.remat,
-        )
-        return streams(stages, images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
+        return streams(self.stages(), images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
 
 
 # Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has

@@ -87,21 +87,8 @@ def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality():
     embedded = jax.jit(functools.partial(method.embedded, train=False))
     features, _ = embedded(variables, images)
     model = method.embedder
-    own = resnet.Stages(
-        block=resnet.BasicBlock,
-        depths=(1, 1, 1, 1),
-        stages=(0, 1, 2, 3),
-        width=model.width,
-        last_stride=1,
-        nonlocal_blocks=False,
-        nonlocal_channels=0,
-        multi_scale=False,
-        diverse_embeddings=False,
-        modality_alleviation=0,
-        dtype="float32",
-        axis_name=None,
-        kernels="native",
-    )
+    network = resnet.ResNet(block=resnet.BasicBlock, depths=(1, 1, 1, 1), width=model.width, kernels="native")
+    own = network.stages()(stages=(0, 1, 2, 3))
     pooled = []
     for name, x in images.items():
         of_modality = {part: leaves["backbone"][name] for part, leaves in variables.items()}
