@@ -194,7 +194,7 @@ class AlignmentNetworks(learned.Learned):
         self, networks: Networks, encoded: Encoded, view: View, modality: str, number: int
     ) -> tuple[jax.Array, jax.Array]:
         """The identity loss of images and their embeddings; `number` sets the draws of dropout apart."""
-        keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(view.keys[modality], number)
+        keys = augmentation.folded(view.keys[modality], number)
         left = 1.0 - self.alignment.dropout
         kept = jax.vmap(lambda key: jax.random.bernoulli(key, left, encoded.features.shape[1:]))(keys) / left
         # The statistics of its normalization are of the batch always: the running ones serve nothing.

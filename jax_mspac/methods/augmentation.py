@@ -35,6 +35,8 @@ _ASPECTS = Expected("0 < smallest <= largest", lambda aspects: 0 < aspects[0] <=
 _SHAPE = Expected("above 0, and 1 or less", lambda value: 0 < value <= 1)
 _BAND = Expected("above 0, and 2 or less", lambda value: 0 < value <= 2)
 _DARKEST = Expected("between 0 and 1", lambda value: 0 < value < 1)
+# What is folded into the keys of a modality's images for each part that draws for itself.
+_ERASING, _MODERATE, _RADICAL, _DISTORTION, _AMPLITUDE, _TONE = range(1, 7)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,11 @@ def sample_keys(seed: int | jax.Array, step: int | jax.Array, slots: jax.Array) 
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, slots)
 
 
+def folded(keys: jax.Array, number: int) -> jax.Array:
+    """Keys [n] with a number folded into each."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
 def normalize(images: jax.Array) -> jax.Array:
     """Subtracts ImageNet's channel means and divides by its standard deviations: float32 [n, H, W, 3].
 
@@ -114,7 +121,7 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     modalities with the same key are augmented independently.
     """
     # All numbers are drawn whatever is switched on, so that one switch does not change what another one does.
-    keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, MODALITIES.index(modality))
+    keys = folded(keys, MODALITIES.index(modality))
     draws = jax.vmap(lambda key: jax.random.uniform(key, (11,)))(keys)
     height, width = images.shape[1:3]
     kept = jnp.ones((len(images), height, width, 1), bool)
@@ -128,7 +135,7 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     if augmentation.erasing:
         factor = 1.0 if modality == VISIBLE else augmentation.infrared_erasing_factor
         erase = rectangles.per_image(draws[:, 3] < augmentation.erasing * factor)
-        tries = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), (_TRIES, 2)))(keys)
+        tries = jax.vmap(lambda key: jax.random.uniform(key, (_TRIES, 2)))(folded(keys, _ERASING))
         ranges = {"areas": augmentation.erasing_area, "aspects": augmentation.erasing_aspect}
         size = rectangles.first_that_fits(tries, height, width, **ranges)
         kept &= ~(erase & rectangles.placed(size, draws[:, 4:6], height, width))
@@ -145,7 +152,7 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     if modality != VISIBLE and augmentation.infrared_distortion:
         images = distortion.distorted(
             images,
-            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 4),
+            folded(keys, _DISTORTION),
             probability=augmentation.infrared_distortion,
             strength=augmentation.infrared_jitter,
             blur=augmentation.infrared_blur,
@@ -153,7 +160,7 @@ def augment(images: jax.Array, keys: jax.Array, *, modality: str, augmentation: 
     if augmentation.tone_curves and augmentation.tone_modality in ("both", modality):
         images = tone_curves.toned(
             images,
-            jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, 6),
+            folded(keys, _TONE),
             probability=augmentation.tone_curves,
             knots=augmentation.tone_knots,
             monotone=augmentation.tone_monotone,
@@ -190,10 +197,8 @@ def exchange_amplitudes(
     made = {}
     for modality, own in images.items():
         (other,) = images.keys() - {modality}
-        number = MODALITIES.index(modality)
-        draws = jax.vmap(
-            lambda key, number=number: jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, number), 5), (3,))
-        )(keys[modality])
+        own_keys = folded(folded(keys[modality], MODALITIES.index(modality)), _AMPLITUDE)
+        draws = jax.vmap(lambda key: jax.random.uniform(key, (3,)))(own_keys)
         found, persons, own_persons = jnp.asarray(images[other]), labels[other], labels[modality]
         if augmentation.amplitude_partner == "any":
             found = gather(found)
@@ -232,7 +237,7 @@ def _crop(images: jax.Array, draws: jax.Array, pad: int, fill: int) -> tuple[jax
 
 def _enhanced(images: jax.Array, keys: jax.Array, augmentation: Augmentation) -> jax.Array:
     """Float images in [0, 255] after moderate and radical linear enhancement."""
-    moderate, radical = (jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number) for number in (2, 3))
+    moderate, radical = (folded(keys, number) for number in (_MODERATE, _RADICAL))
     if augmentation.moderate_enhancement:
         images = linear_enhancement.moderate(
             images, moderate, probability=augmentation.moderate_enhancement, beta=augmentation.moderate_beta

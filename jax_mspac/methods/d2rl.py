@@ -141,7 +141,7 @@ class D2rl(learned.Learned):
 
         def drawn(modality: str, purpose: int) -> jax.Array:
             keys = augmentation.sample_keys(self.seed, state.step, batch[modality]["slot"])
-            keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, purpose)
+            keys = augmentation.folded(keys, purpose)
             return jax.vmap(lambda key: jax.random.normal(key, (height // stride, width // stride, channels)))(keys)
 
         noise = {m: (drawn(m, _OF_IMAGE), drawn(m, _OF_TRANSLATION)) for m in images}

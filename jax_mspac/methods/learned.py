@@ -223,7 +223,7 @@ class Learned:
 
         images = {m: augmented(m, keys[m], self.augmentation) for m in present}
         if VISIBLE in images and self.augmentation.channel_augmentation:
-            second = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys[VISIBLE], len(MODALITIES))
+            second = augmentation.folded(keys[VISIBLE], len(MODALITIES))
             exchanged = augmented(VISIBLE, second, dataclasses.replace(self.augmentation, channel_exchange=1.0))
             images[VISIBLE] = jnp.concatenate([images[VISIBLE], exchanged])
             labels[VISIBLE] = jnp.tile(labels[VISIBLE], 2)

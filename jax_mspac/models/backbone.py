@@ -1,6 +1,7 @@
 """What the embedder knows of a backbone, the network from images to feature maps."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,6 +65,13 @@ class Backbone:
           SettingsError: lists the settings that are out of their ranges.
         """
         return self.module(**self.fixed, **{name: v for name, v in settings.items() if self.takes(name)}, **more)
+
+
+def passed_on(module: nn.Module, part: type[nn.Module], **more: Any) -> Callable[..., nn.Module]:
+    """What makes parts of a module, `part(...)`, with those of its fields that the part has by the same names."""
+    own = {field.name for field in dataclasses.fields(module)} - {"parent", "name"}
+    fields = {field.name: getattr(module, field.name) for field in dataclasses.fields(part) if field.name in own}
+    return functools.partial(part, **fields, **more)
 
 
 def streams(

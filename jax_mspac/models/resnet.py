@@ -1,6 +1,5 @@
 """ResNet-10, -18, -34 and -50 with a part of the network of its own for each modality."""
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jax_mspac.kernels.pooling import max_pool
-from jax_mspac.models.backbone import Backbone, streams
+from jax_mspac.models.backbone import Backbone, passed_on, streams
 from jax_mspac.models.frequency import BandExperts
 from jax_mspac.models.layers import BatchNorm, Conv
 from jax_mspac.models.multi_scale import DiverseEmbeddings, MultiScaleAttention
@@ -174,16 +173,10 @@ class ResNet(nn.Module):
         super().__post_init__()
         check(self)
 
-    def stages(self) -> Callable[..., Stages]:
-        """What makes consecutive stages of this network: `stages()(stages=(0, 1))`."""
-        own = {field.name for field in dataclasses.fields(self)} - {"parent", "name"}
-        given = [field.name for field in dataclasses.fields(Stages) if field.name in own]
-        return functools.partial(Stages, **{name: getattr(self, name) for name in given})
-
     @nn.compact
     def __call__(self, images: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
         """Feature maps [N, h, w, C] in `dtype`: see `Backbone`."""
-        return streams(self.stages(), images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
+        return streams(passed_on(self, Stages), images, shared_from=self.shared_from, count=NUM_STAGES, train=train)
 
 
 # Torchvision's names. Its classifier of ImageNet classes and torch's batch counter have no place in an embedder; it has

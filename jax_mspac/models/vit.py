@@ -13,7 +13,7 @@ from jax import lax
 
 from jax_mspac.errors import UserError
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.models.backbone import Backbone
+from jax_mspac.models.backbone import Backbone, passed_on
 from jax_mspac.models.pretrained import Row, TorchNames
 from jax_mspac.settings import FRACTION, POSITIVE, at_least, check, one_of, setting, within
 
@@ -172,20 +172,8 @@ class ViT(nn.Module):
         height, width = images[present[0]].shape[1:3]
         if min(height, width) < PATCH:
             raise UserError(f"images of {height}x{width} pixels: a ViT needs {PATCH}x{PATCH} or more")
-        stages = functools.partial(
-            Stages,
-            depth=self.depth,
-            heads=self.heads,
-            grid=(patches(self.patch_stride, height), patches(self.patch_stride, width)),
-            width=self.width,
-            patch_stride=self.patch_stride,
-            tokens=self.tokens,
-            drop_path=self.drop_path,
-            dropout=self.dropout,
-            norm_epsilon=self.norm_epsilon,
-            remat=self.remat,
-            dtype=self.dtype,
-        )
+        grid = patches(self.patch_stride, height), patches(self.patch_stride, width)
+        stages = passed_on(self, Stages, grid=grid)
         keys: dict[str, Any] = dict.fromkeys(present)
         if train and self.has_rng("dropout") and max(self.drop_path, self.dropout) > 0:
             key = _of_all_devices(self.make_rng("dropout"), self.axis_name)

@@ -6,6 +6,7 @@ On a server there are no shards: each process writes to the index itself.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -60,30 +61,15 @@ def add(
     network, identity = index.model_of(None)
     distributed.check_same("the model", [identity["digest"].encode()])
     number, count = jax.process_index(), jax.process_count()
+    share = found[number::count]
+    add_share = functools.partial(adding.add_all, share, network, batch=batch, known=index.known, progress=progress)
     if not folder:
-        own = adding.add_all(
-            found[number::count],
-            network,
-            batch=batch,
-            known=index.known,
-            put=index.put,
-            relabel=index.relabel,
-            progress=progress,
-        )
-        return _total(_of_all(dataclasses.asdict(own)))
+        return _total(_of_all(dataclasses.asdict(add_share(put=index.put, relabel=index.relabel))))
     _alone(lambda: merge(index))
     with Store(folder / f"{shards.PREFIX}{number}", create=True) as store:
         shard = Embedded(store, loaded=(network, identity))
         relabeled: list[Entry] = []
-        added = adding.add_all(
-            found[number::count],
-            network,
-            batch=batch,
-            known=index.known,
-            put=shard.put,
-            relabel=relabeled.extend,
-            progress=progress,
-        )
+        added = add_share(put=shard.put, relabel=relabeled.extend)
         with store.writing():
             store.set_fact(_RELABELED, [dataclasses.asdict(entry) for entry in relabeled])
             store.set_fact(_ADDED, dataclasses.asdict(added))

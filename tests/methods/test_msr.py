@@ -18,6 +18,7 @@ from jax_mspac.errors import UserError
 from jax_mspac.losses import Examples
 from jax_mspac.methods.msr import Msr
 from jax_mspac.models import resnet
+from jax_mspac.models.backbone import passed_on
 from jax_mspac.runs import results
 from jax_mspac.training.loop import train
 
@@ -88,7 +89,7 @@ def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality():
     features, _ = embedded(variables, images)
     model = method.embedder
     network = resnet.ResNet(block=resnet.BasicBlock, depths=(1, 1, 1, 1), width=model.width, kernels="native")
-    own = network.stages()(stages=(0, 1, 2, 3))
+    own = passed_on(network, resnet.Stages)(stages=(0, 1, 2, 3))
     pooled = []
     for name, x in images.items():
         of_modality = {part: leaves["backbone"][name] for part, leaves in variables.items()}
