@@ -3,8 +3,10 @@
     python -m jax_mspac.reproduce --table attention --config configs/study.py [--seeds 3] [--workdir DIR]
 
 Rows of the same seed differ only in what the table says. The same command again resumes where it stopped: finished runs
-are not trained again. The workdir holds table.md, table.csv and table.png, which are updated after every run, and the
-folder of a run for each row and seed. Fields of the config can be set as for `jax_mspac.main`.
+are not trained again. A run that fails, for example since its batch needs more identities than there are, leaves its
+place in the table empty; the command goes on, and ends with what failed. The workdir holds table.md, table.csv and
+table.png, which are updated after every run, and the folder of a run for each row and seed. Fields of the config can be
+set as for `jax_mspac.main`.
 """
 
 import json
@@ -77,16 +79,21 @@ def reproduce(
     The config is what the rows have in common; the workdir, made if it is missing, is the table's.
 
     Raises:
-      UserError: a row does not fit the config, before anything is trained; or a run fails.
+      UserError: a row does not fit the config or the runs in the workdir, before anything is trained; or runs failed,
+        after all others are done.
     """
     # All rows get one run before any gets its second.
     runs = [(row, seed) for seed in range(config.seed, config.seed + seeds) for row in rows]
     configs = {(row.name, seed): run_config(config, row, seed) for row, seed in runs}
     # JAX and TensorFlow take seconds to import: --list and a wrong flag answer without them.
+    from jax_mspac.runs.workdir import check_settings
     from jax_mspac.training import series
 
+    for row, seed in runs:
+        check_settings(configs[row.name, seed], workdir / folder_name(row) / f"seed_{seed}")
     workdir.mkdir(parents=True, exist_ok=True)
     seconds = _read_seconds(workdir)
+    failures: dict[str, list[str]] = {}
     for number, (row, seed) in enumerate(runs, 1):
         run, name = configs[row.name, seed], f"{folder_name(row)}/seed_{seed}"
         if series.finished(run, workdir / name):
@@ -94,12 +101,21 @@ def reproduce(
         left = _time_left(runs[number - 1 :], seconds)
         print(f"\n=== run {number} of {len(runs)}: {row.name}, seed {seed}{left}", flush=True)
         start = time.monotonic()
-        series.train(run, workdir / name)
+        try:
+            series.train(run, workdir / name)
+        except UserError as error:
+            # Such as too few identities for the batch of a system: the other rows need not wait for it to be mended.
+            print(f"error: {error}", flush=True)
+            failures.setdefault(str(error), []).append(f"{row.name}, seed {seed}")
+            continue
         seconds[name] = time.monotonic() - start
         write_whole(workdir / _SECONDS_FILE, json.dumps(seconds, indent=2) + "\n")
         _write(table, config, runs, configs, seconds, workdir)
     text = _write(table, config, runs, configs, seconds, workdir)
     print(f"\n{text}Written to {workdir}: table.md, table.csv, table.png", flush=True)
+    if failures:
+        told = "\n".join(f"{'; '.join(names)}: {error}" for error, names in failures.items())
+        raise UserError(f"{sum(map(len, failures.values()))} of {len(runs)} runs failed.\n{told}")
     return text
 
 
@@ -149,7 +165,7 @@ def _write(
             primary = outcome["rows"][outcome["primary"]]
             scores = {score: primary[score]["mean"] for score in results.SCORES}
             measured.setdefault(row.name, []).append(scores)
-    notes = [_size(config), _protocol(primary)]
+    notes = [_size(config), _protocol(primary) if primary else "No run is finished."]
     if all(f"{folder_name(row)}/seed_{seed}" in seconds for row, seed in runs):
         total = sum(seconds[f"{folder_name(row)}/seed_{seed}"] for row, seed in runs)
         notes.append(f"{len(runs)} runs took {total / 60:.0f} minutes.")

@@ -84,6 +84,24 @@ def test_a_finished_table_trains_nothing_and_other_settings_are_refused(reproduc
     assert reproduce.reproduce(TABLE, ROWS, config, seeds=2, workdir=workdir) == text
 
 
+def test_a_run_that_fails_leaves_the_others_their_turn(config, tmp_path, monkeypatch):
+    train = series.train
+
+    def failing(run, folder):
+        if run.loss.mecen.weight == 0:
+            raise UserError("the loss is not finite in step 1")
+        return train(run, folder)
+
+    monkeypatch.setattr(series, "train", failing)
+    with pytest.raises(UserError) as raised:
+        reproduce.reproduce(TABLE, ROWS, config, seeds=2, workdir=tmp_path)
+    assert str(raised.value) == (
+        "2 of 4 runs failed.\nMSPAC+gid, seed 0; MSPAC+gid, seed 1: the loss is not finite in step 1"
+    )
+    text = (tmp_path / "table.md").read_text()
+    assert "| MSPAC+gid | 0     | -" in text and "| +exp      | 2     |" in text
+
+
 def test_a_row_that_does_not_fit_is_refused_before_anything_is_trained(config, tmp_path):
     unfit = config.copy_and_resolve_references()
     unfit.method, unfit.data.height = "mspac", 80

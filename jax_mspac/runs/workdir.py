@@ -48,7 +48,7 @@ def opened(config: ConfigDict, workdir: str | os.PathLike) -> Iterator[pathlib.P
         workdir.mkdir(parents=True, exist_ok=True)
         if distributed.is_main():
             stack.enter_context(_locked(workdir))
-        _check_settings(config, workdir)
+        check_settings(config, workdir)
         if distributed.is_main():
             config_file.save(config, workdir / config_file.FILE)
             write_whole(workdir / VERSIONS_FILE, json.dumps(_versions(), indent=2) + "\n")
@@ -61,6 +61,23 @@ def explained(config: ConfigDict, workdir: str | os.PathLike) -> contextlib.Abst
         {workdir: "--workdir", disk.sets_folder(config.data.data_dir): "--config.data.data_dir"},
         saved="What was saved is whole: the same command then goes on from the last checkpoint",
     )
+
+
+def check_settings(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Checks that the run in a folder, which may be none, is the one of this config.
+
+    Raises:
+      UserError: a checkpoint in the folder was trained with other settings.
+    """
+    path = workdir / config_file.FILE
+    # Without a checkpoint there is nothing to mix up: a first attempt with a wrong setting may be mended.
+    if path.exists() and any(folder.name.isdecimal() for folder in (workdir / FOLDER).glob("*")):
+        differing = config_file.differences(config_file.load(path), config)
+        if differing:
+            raise UserError(
+                f"{workdir} holds a run with other settings; give another --workdir, or its settings back:\n  "
+                + "\n  ".join(differing)
+            )
 
 
 @contextlib.contextmanager
@@ -85,18 +102,6 @@ def _held(workdir: pathlib.Path, file: IO[str]) -> str:
         f"{workdir} is in use: {file.read() or 'another process'} trains in it. Wait for its end or end it, or name "
         "another --workdir"
     )
-
-
-def _check_settings(config: ConfigDict, workdir: pathlib.Path) -> None:
-    path = workdir / config_file.FILE
-    # Without a checkpoint there is nothing to mix up: a first attempt with a wrong setting may be mended.
-    if path.exists() and any(folder.name.isdecimal() for folder in (workdir / FOLDER).glob("*")):
-        differing = config_file.differences(config_file.load(path), config)
-        if differing:
-            raise UserError(
-                f"{workdir} holds a run with other settings; give another --workdir, or its settings back:\n  "
-                + "\n  ".join(differing)
-            )
 
 
 def _versions() -> dict[str, object]:
