@@ -61,9 +61,11 @@ class Work(NamedTuple):
 
     Attributes:
       flops, bytes_accessed: of computation.
-      gradients, statistics, gathered: bytes of whole arrays: summed gradients; what else is summed; what is gathered,
-        and scattered on the way back.
+      gradients, statistics, gathered: bytes of whole arrays: gradients, and what else is summed at the end of a step;
+        what is summed before; what is gathered, and scattered on the way back.
       collectives: how many.
+      group: chips that share a batch; 0: all.
+      collectives_of_group: how many of the collectives are of such a group alone; statistics and what is gathered are.
     """
 
     flops: float
@@ -72,6 +74,8 @@ class Work(NamedTuple):
     statistics: float
     gathered: float
     collectives: float
+    group: int = 0
+    collectives_of_group: float = 0
 
 
 class Seconds(NamedTuple):
@@ -93,19 +97,23 @@ class Seconds(NamedTuple):
 def work(row: Row) -> Work:
     """That of a row of the benchmark."""
     gathered = row["all_gather"] + row["reduce_scatter"]
-    statistics = row["all_reduce"] - row["gradients"]
-    return Work(row["ours"], row["bytes_accessed"], row["gradients"], statistics, gathered, row["collectives"])
+    last = row["gradients"] + row.get("averaged", 0)
+    of_group = row.get("group", 0), row.get("collectives_of_group", 0)
+    sent = last, row["all_reduce"] - last, gathered, row["collectives"]
+    return Work(row["ours"], row["bytes_accessed"], *sent, *of_group)
 
 
 def extrapolated(weak: Sequence[Row], chips: int) -> Work:
     """The work of a chip under weak scaling: of the row of so many, or on the line through the two of the most chips.
 
-    A loss that compares each example with those of all chips grows with the chips.
+    A loss that compares each example with those of all chips grows with the chips; with those of a group it does not.
     """
     by_devices = {row["devices"]: work(row) for row in weak}
     if chips in by_devices:
         return by_devices[chips]
     (fewer, first), (most, last) = sorted(by_devices.items())[-2:]
+    if last.group:
+        return last
     steps = (chips - most) / (most - fewer)
     return Work(*(b + steps * (b - a) for a, b in zip(first, last, strict=True)))
 
@@ -116,7 +124,10 @@ def seconds(done: Work, chip: Chip, chips: int) -> Seconds:
     compute = max(done.flops / (COMPUTE * chip.flops), accessed / (MEMORY * chip.memory * 1e9))
     if chips == 1:
         return Seconds(compute, 0.0, 0.0)
-    waits = sending(2 * done.statistics + done.gathered, chip, chips) + done.collectives * latency(chip, chips)
+    sharing = done.group or chips
+    waits = sending(2 * done.statistics + done.gathered, chip, sharing)
+    waits += done.collectives_of_group * latency(chip, sharing)
+    waits += (done.collectives - done.collectives_of_group) * latency(chip, chips)
     return Seconds(compute, waits, sending(2 * done.gradients, chip, chips))
 
 
@@ -147,10 +158,13 @@ def _islands(chip: Chip, chips: int) -> tuple[int, int]:
 def markdown(rows: Sequence[Row]) -> str:
     """The tables of docs/scaling.md."""
     parts = ["### Compiled programs", _programs(rows), "### Chips", chips_table(), assumptions()]
+    pairs = [row for row in rows if row.get("pairs")]
+    rows = [row for row in rows if not row.get("pairs")]
     for backbone in dict.fromkeys(row["backbone"] for row in rows):
         weak, strong = ([row for row in rows if (row["backbone"], row["regime"]) == (backbone, r)] for r in _REGIMES)
         if len(weak) > 1:
             parts += [f"### {backbone}, {weak[0]['images']} images per chip", _weak(weak)]
+        parts += _of_pairs([row for row in pairs if row["backbone"] == backbone])
         if len(strong) > 1:
             total = strong[0]["images"] * strong[0]["devices"]
             parts += [f"### {backbone}, {total} images per step", _strong(strong)]
@@ -168,6 +182,18 @@ def markdown(rows: Sequence[Row]) -> str:
 _REGIMES = ("weak", "strong")
 
 
+def _of_pairs(rows: Sequence[Row]) -> list[str]:
+    """Sections on a step of one backbone that compares the examples of a batch: all chips', then those of groups."""
+    parts = []
+    for group in sorted({row["group"] for row in rows}):
+        shared = [row for row in rows if row["group"] == group or row["devices"] == 1]
+        if len(shared) > 1:
+            of_group = f", a batch for {group} chips" if group else ""
+            title = f"### {rows[0]['backbone']}, {rows[0]['images']} images per chip, all of a batch compared{of_group}"
+            parts += [title, _weak(shared)]
+    return parts
+
+
 def _programs(rows: Iterable[Row]) -> str:
     names = ("all_reduce", "all_gather", "reduce_scatter")
     head = "backbone, regime, devices, images, GFLOPs, ratio, GB read, GB held, calls"
@@ -175,13 +201,20 @@ def _programs(rows: Iterable[Row]) -> str:
     return costs.table(
         head.split(", "),
         (
-            [row["backbone"], row["regime"], row["devices"], row["images"], f"{row['ours'] / 1e9:.1f}"]
+            [row["backbone"], _regime(row), row["devices"], row["images"], f"{row['ours'] / 1e9:.1f}"]
             + [f"{row['ours'] / row['peer']:.4f}", f"{row['bytes_accessed'] / 1e9:.1f}", f"{row['memory'] / 1e9:.1f}"]
             + [row["collectives"]]
-            + [f"{row[name] / 1e6:.3f} ({row[f'{name}_by_hand'] / 1e6:.3f})" for name in names]
+            + [f"{row[name] / 1e6:.2f} ({row[f'{name}_by_hand'] / 1e6:.2f})" for name in names]
             for row in rows
         ),
     )
+
+
+def _regime(row: Row) -> str:
+    """That of a row or, where its step compares all examples of a batch, of all devices or of some, "pairs (of 8)"."""
+    if not row.get("pairs"):
+        return row["regime"]
+    return f"pairs of {row['group']}" if row["group"] else "pairs"
 
 
 def chips_table() -> str:

@@ -44,6 +44,8 @@ class Step:
       classes: training identities.
       identities: in the batch of a device.
       devices: that share a step.
+      group: of them that share a batch; 0: all.
+      pairs: whether there is a loss, the batch-hard triplet, that compares the examples of a batch.
     """
 
     backbone: str
@@ -53,6 +55,8 @@ class Step:
     classes: int
     identities: int
     devices: int
+    group: int = 0
+    pairs: bool = False
 
     @property
     def config(self) -> ConfigDict:
@@ -61,6 +65,8 @@ class Step:
         config.model.backbone, config.model.width = self.backbone, self.model_width
         # As accelerators have it; the forms for a CPU multiply less and move more.
         config.model.kernels = "native"
+        config.batch.group_devices = self.group
+        config.loss.batch_hard.weight = float(self.pairs)
         return config
 
 
@@ -73,31 +79,40 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=395, help="training identities")
     parser.add_argument("--identities", type=int, default=8, help="of a device alone, 4 + 4 images each")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--group", type=int, default=0, help="devices that share a batch; 0: all; weak scaling alone")
+    parser.add_argument("--pairs", action="store_true", help="with a loss that compares all examples of a batch")
     parser.add_argument("--regimes", nargs="+", choices=REGIMES, default=REGIMES)
     parser.add_argument("--predict", action="store_true", help="print predictions as Markdown instead of the rows")
-    parser.add_argument("--read", type=pathlib.Path, metavar="FILE", help="rows of an earlier run; compile nothing")
+    parser.add_argument(
+        "--read", type=pathlib.Path, nargs="+", metavar="FILE", help="rows of earlier runs; compile nothing"
+    )
     flags = parser.parse_args()
     if flags.read:
-        rows = json.loads(flags.read.read_text())["rows"]
+        rows = [row for file in flags.read for row in json.loads(file.read_text())["rows"]]
     else:
         rows = []
         for backbone in flags.backbone:
             size = (backbone, flags.height, flags.width, flags.model_width, flags.classes)
-            rows += _rows(Step(*size, flags.identities, devices=1), flags.devices, flags.regimes)
+            alone = Step(*size, flags.identities, devices=1, pairs=flags.pairs)
+            rows += _rows(alone, flags.devices, ["weak"] if flags.group else flags.regimes, flags.group)
     if flags.predict:
         print(prediction.markdown(rows))
     if flags.json or not flags.predict:
         reporting.report(rows, flags.json)
 
 
-def _rows(alone: Step, devices: Sequence[int], regimes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each regime and number of devices; without those that cannot share the batch."""
+def _rows(alone: Step, devices: Sequence[int], regimes: Sequence[str], group: int = 0) -> list[dict[str, Any]]:
+    """A row for each regime and number of devices; without those that cannot share the batch.
+
+    So many devices of a group share a batch, where there are more of them; 0: all.
+    """
     steps = {}
     for regime in regimes:
         for count in sorted({1, *devices}):
             own = alone.identities if regime == "weak" else alone.identities // count
             if regime == "weak" or alone.identities % count == 0:
-                steps[regime, count] = dataclasses.replace(alone, identities=own, devices=count)
+                shared = group if count > group else 0
+                steps[regime, count] = dataclasses.replace(alone, identities=own, devices=count, group=shared)
     found = {}
     for step in dict.fromkeys(steps.values()):
         # How many devices the CPU is divided into is fixed for the life of a process.
@@ -115,6 +130,8 @@ def _rows(alone: Step, devices: Sequence[int], regimes: Sequence[str]) -> list[d
                 backbone=step.backbone,
                 regime=regime,
                 devices=count,
+                group=step.group,
+                pairs=step.pairs,
                 images=step.identities * IMAGES,
                 **others,
             )
@@ -136,8 +153,9 @@ def figures(step: Step) -> tuple[int, dict[str, int]]:
     Returns:
       FLOPs as the compiler counts them, and a dictionary. bytes_accessed, memory: likewise, in bytes. collectives: how
       many. all_reduce, all_gather, reduce_scatter: bytes of whole arrays, each with its count by hand, "..._by_hand".
-      gradients: those of all_reduce that are gradients. parameters: trained. feature_dim and embed_flops: of an image
-      at test.
+      gradients: those of all_reduce that are gradients. collectives_of_group: how many join a group of devices and not
+      all. averaged: bytes of all_reduce that all devices sum for the sake of groups. parameters: trained. feature_dim
+      and embed_flops: of an image at test.
     """
     method = methods.build(step.config, num_identities=step.classes)
     state = jax.eval_shape(method.init, jax.random.key(0))
@@ -146,6 +164,7 @@ def figures(step: Step) -> tuple[int, dict[str, int]]:
     listed = hlo.collectives(compiled.as_text(), devices=step.devices)
     for collective in listed:
         sent[collective.kind] += collective.bytes
+    of_group = [collective for collective in listed if collective.devices == step.group]
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     image = jax.ShapeDtypeStruct((1, step.height, step.width, 3), jnp.uint8)
     embed = jax.jit(lambda variables, images: method.embed(variables, images, VISIBLE)["after_neck"])
@@ -160,18 +179,24 @@ def figures(step: Step) -> tuple[int, dict[str, int]]:
     gradients = FLOAT * sum(size for path, size in sizes.items() if not path.endswith("['downsample_1']['bias']"))
     # Mean and mean square of each channel forwards, their gradients backwards.
     statistics = 2 * FLOAT * sum(leaf.size for leaf in jax.tree.leaves(state.variables["embedder"]["batch_stats"]))
+    # The groups' running statistics, where there are groups.
+    averaged = statistics // 2 if step.group else 0
+    examples = step.identities * IMAGES * (step.group or step.devices) if step.pairs else 0
     metrics = FLOAT * (2 + len(method.losses))  # the total, the identity loss and the others
     return int(cost["flops"]), {
         "bytes_accessed": int(cost["bytes accessed"]),
         "memory": memory.argument_size_in_bytes + memory.temp_size_in_bytes,
         "collectives": len(listed),
+        "collectives_of_group": len(of_group),
         "all_reduce": sent["all-reduce"],
-        "all_reduce_by_hand": gradients + statistics + metrics,
+        "all_reduce_by_hand": gradients + statistics + averaged + metrics,
         "all_gather": sent["all-gather"],
-        "all_gather_by_hand": 0,  # the identity loss and MeCen look at one example at a time
+        # The identity loss and MeCen look at one example at a time; others at features and labels.
+        "all_gather_by_hand": FLOAT * examples * (feature_dim + 1),
         "reduce_scatter": sent["reduce-scatter"],
-        "reduce_scatter_by_hand": 0,
+        "reduce_scatter_by_hand": FLOAT * examples * feature_dim,
         "gradients": gradients,
+        "averaged": averaged,
         "parameters": sum(sizes.values()),
         "feature_dim": feature_dim,
         "embed_flops": int(embed.lower(state.variables, image).cost_analysis()["flops"]),

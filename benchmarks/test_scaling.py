@@ -80,13 +80,15 @@ ENTRY %main_spmd (x: f32[8]) -> f32[] {
   %r.1 = (f32[2,8]{1,0}, /*index=1*/bf16[3]{0}, f32[]) all-reduce(%x, %y, %z), replica_groups={{0,1}}, to_apply=%sum
   %all-reduce.7 = f32[] add(%r.1, %r.1)
   %g = s32[16]{0} all-gather(%l), dimensions={0}
-  ROOT %s = f32[4,2]{1,0} reduce-scatter(%d), dimensions={0}, to_apply=%sum
+  %s = f32[4,2]{1,0} reduce-scatter(%d), replica_groups=[3,2]<=[6], dimensions={0}, to_apply=%sum
+  ROOT %t = f32[7]{0} all-reduce(%s), replica_groups={{0,1,2},{3,4,5}}, to_apply=%sum
 }
 """
-    assert collectives(text, devices=2) == [
-        Collective("all-reduce", 2 * 8 * 4 + 3 * 2 + 4),
-        Collective("all-gather", 16 * 4),
-        Collective("reduce-scatter", 2 * 4 * 2 * 4),
+    assert collectives(text, devices=6) == [
+        Collective("all-reduce", 2 * 8 * 4 + 3 * 2 + 4, devices=2),
+        Collective("all-gather", 16 * 4, devices=6),
+        Collective("reduce-scatter", 2 * 4 * 2 * 4, devices=2),
+        Collective("all-reduce", 7 * 4, devices=3),
     ]
 
 
@@ -110,8 +112,19 @@ def test_collectives_of_a_program_of_our_own():
     update = parallel.data_parallel(update, jax.devices()[:4])
     lowered = update.lower(jax.ShapeDtypeStruct((3,), jnp.float32), jax.ShapeDtypeStruct((4, 5), jnp.float32))
     found = collectives(lowered.compile().as_text(), devices=4)
-    assert sum(size for kind, size in found if kind == "all-gather") == 4 * 5 * 4
-    assert sum(size for kind, size in found if kind == "all-reduce") == (3 + 1) * 4
+    assert sum(size for kind, size, _ in found if kind == "all-gather") == 4 * 5 * 4
+    assert sum(size for kind, size, _ in found if kind == "all-reduce") == (3 + 1) * 4
+
+
+def test_groups_of_devices_gather_their_own_batch_and_sum_gradients_with_all():
+    step = dataclasses.replace(TINY, devices=4, group=2, pairs=True)
+    flops, found = scaling.figures(step)
+    for kind in ("all_reduce", "all_gather", "reduce_scatter"):
+        assert found[kind] == found[f"{kind}_by_hand"] > 0
+    # The gradients, the metrics and the running statistics go to all devices at once.
+    assert found["collectives"] - found["collectives_of_group"] == 1
+    alone, others = scaling.figures(dataclasses.replace(TINY, devices=2, pairs=True))
+    assert flops == pytest.approx(alone, rel=1e-4) and found["all_gather"] == others["all_gather"]
 
 
 def test_pairs_of_a_chip_grow_with_the_chips_and_not_with_their_square():
@@ -171,6 +184,16 @@ def test_seconds_of_a_step_by_hand():
     assert long.overlapped == pytest.approx(60 + 42 + 48 - 40)
 
 
+def test_seconds_of_groups_by_hand():
+    # Two groups of four chips: a chip waits for its group, and once for all.
+    work = Work(60.0, 0.0, gradients=16.0, statistics=4.0, gathered=8.0, collectives=5, group=4, collectives_of_group=4)
+    took = prediction.seconds(work, CHIP, 8)
+    once = 2 * (3 + 100)
+    assert took == pytest.approx((60, 3 / 4 * (2 * 4 + 8) + 4 * 6 + once, prediction.sending(2 * 16, CHIP, 8)))
+    # Of two hundred groups the waits are the same, but for the one.
+    assert prediction.seconds(work, CHIP, 800).waits - took.waits == 2 * (3 + 8 * 100) - once
+
+
 def test_more_chips_than_were_compiled_for_lie_on_a_line():
     def row(devices, flops):
         sent = {"all_reduce": 70, "gradients": 60, "all_gather": 5 * devices, "reduce_scatter": 4 * devices}
@@ -179,6 +202,9 @@ def test_more_chips_than_were_compiled_for_lie_on_a_line():
     rows = [row(1, 90.0), row(2, 100.0), row(4, 102.0), row(8, 106.0)]  # one device is an exception
     assert prediction.extrapolated(rows, 1).flops == 90 and prediction.extrapolated(rows, 4).flops == 102
     assert prediction.extrapolated(rows, 100) == Work(198.0, 1000, 60, 10, 900, 7)
+    # A group's work is the same in all groups.
+    rows[-1] |= {"group": 4, "collectives_of_group": 6, "averaged": 3}
+    assert prediction.extrapolated(rows, 100) == Work(106.0, 1000, 63, 7, 72, 7, 4, 6)
 
 
 @pytest.mark.parametrize(("name", "excluded"), [("folder", 0), ("llcm", 12)])

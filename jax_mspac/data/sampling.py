@@ -19,6 +19,7 @@ class BatchSettings:
     identities: int = setting(8, at_least(2, "2 or more: the losses compare identities"))
     visible: int = setting(4, at_least(0, "1 or more, or 0 for infrared images alone"))
     infrared: int = setting(4, at_least(0, "1 or more, or 0 for visible images alone"))
+    group_devices: int = setting(0, at_least(0), "neighbors that share a batch, see docs/scaling.md; 0: all devices")
 
     def __post_init__(self):
         found = problems(self)

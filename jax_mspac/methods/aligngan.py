@@ -290,6 +290,9 @@ def build(config: ConfigDict, *, num_identities: int) -> AlignGan:
         if data[name] % Generator.STRIDE:
             told = f"a multiple of {Generator.STRIDE}, {because}'s generators halve images twice"
             made.problems.append(Problem(f"data.{name}", data[name], told))
+    if batch.group_devices:
+        told = f"0, {because} translates images of the whole batch"
+        made.problems.append(Problem("batch.group_devices", batch.group_devices, told))
     if config.augment.channel_augmentation:
         told = f"False, {because} pairs each visible image with an infrared one"
         made.problems.append(Problem("augment.channel_augmentation", True, told))

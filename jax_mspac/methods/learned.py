@@ -90,6 +90,7 @@ class Learned:
       steps: length of the run, for the schedule.
       seed: of the augmentation and of whatever else is random in a step.
       unit_parts: whether each part of an embedding gets unit length before the parts are joined.
+      group_devices: neighboring devices that share a batch; the steps of such groups are averaged. 0: all devices.
     """
 
     embedder: Embedder
@@ -102,6 +103,7 @@ class Learned:
     steps: int
     seed: int
     unit_parts: bool = False
+    group_devices: int = 0
     features: ClassVar[tuple[str, ...]] = FEATURES
 
     @property
@@ -114,6 +116,10 @@ class Learned:
             hidden=self.identity.classifier_hidden,
             owned={name: loss.init for name, loss in self.losses.items() if type(loss).init is not Loss.init},
         )
+
+    def gather(self, x: jax.Array) -> jax.Array:
+        """[n, ...] of this device -> [N, ...] of the devices that share its batch."""
+        return parallel.gather(x, self.group_devices)
 
     @property
     def players(self) -> dict[str, Player]:
@@ -165,6 +171,9 @@ class Learned:
         """What the losses see of a view, and the new statistics of the embedder by the name of the network."""
         images, labels = view
         features, statistics = self.embedded(networks["embedder"], images, train=True, rngs={"dropout": key})
+        if parallel.neighbors(parallel.AXIS, self.group_devices):
+            # Each group has statistics of its own, and the state is one.
+            statistics = parallel.average(statistics)
         # By its types `apply` might give a pair, as it does with `mutable`.
         logits: Any = self.heads.apply(networks["heads"], features[self.identity.identity_feature])
         examples = Examples(
@@ -172,7 +181,7 @@ class Learned:
             logits=logits,
             labels=labels,
             num_visible=len(images.get(VISIBLE, ())),
-            gather=parallel.gather,
+            gather=self.gather,
             global_part=self.embedder.global_part,
         )
         return examples, {"embedder": statistics}
@@ -216,7 +225,7 @@ class Learned:
         keys = {m: augmentation.sample_keys(self.seed, step, batch[m]["slot"]) for m in present}
         given, labels = ({m: batch[m][name] for m in present} for name in ("image", "label"))
         if self.augmentation.amplitude_exchange:
-            given = augmentation.exchange_amplitudes(given, labels, keys, self.augmentation, gather=parallel.gather)
+            given = augmentation.exchange_amplitudes(given, labels, keys, self.augmentation, gather=self.gather)
 
         def augmented(modality: str, keys: jax.Array, how: augmentation.Augmentation) -> jax.Array:
             return augmentation.augment(given[modality], keys, modality=modality, augmentation=how)
@@ -304,6 +313,7 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
         stripes=0 if config.loss.identity == "global" else config.model.stripes,
         global_part=config.loss.identity == "both",
         axis_name=parallel.AXIS,
+        norm_devices=config.batch.group_devices,
     )
     if embedder is not None:
         made.problems += [p._replace(field=f"model.{p.field}") for p in embedder.misfits(config.data.height)]
@@ -324,5 +334,6 @@ def build(config: ConfigDict, *, num_identities: int, kind: type[Any] = Learned,
         steps=config.train.steps,
         seed=config.seed,
         unit_parts=config.model.unit_parts,
+        group_devices=config.batch.group_devices,
         **more,
     )

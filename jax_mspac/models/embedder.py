@@ -43,6 +43,7 @@ _OF_BACKBONE = (
     "norm_epsilon",
     "dtype",
     "axis_name",
+    "norm_devices",
     "kernels",
     "remat",
 )
@@ -70,6 +71,7 @@ class Embedder(nn.Module):
       stripes: n > 0 for one feature per stripe, 0 for one global feature.
       global_part: whether stripes are followed by a feature of the whole map, as in RLE's network.
       axis_name: mapped axis for synchronized batch normalization while training.
+      norm_devices: how many devices along it share statistics; 0: all.
     """
 
     backbone: str = setting("resnet18", one_of(BACKBONES))
@@ -111,6 +113,7 @@ class Embedder(nn.Module):
     stripes: int = 0
     global_part: bool = False
     axis_name: str | None = None
+    norm_devices: int = 0
 
     def __post_init__(self):
         super().__post_init__()
@@ -212,6 +215,7 @@ class Embedder(nn.Module):
         neck = BatchNorm(
             train=train,
             axis_name=self.axis_name,
+            norm_devices=self.norm_devices,
             use_bias=self.neck != "bnneck",
             use_fast_variance=False,
             name="neck",

@@ -9,8 +9,11 @@ from flax import linen as nn
 from jax import lax
 
 from jax_mspac.kernels.convolution import conv
+from jax_mspac.runtime.parallel import neighbors
 
 _MOMENTUM, _EPSILON = 0.9, 1e-5
+# The mapped axis over whose devices something is averaged, or None, and how many of them share it: see `BatchNorm`.
+_Shared = tuple[str | None, int]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
@@ -72,6 +75,7 @@ class BatchNorm(nn.Module):
     Attributes:
       train: whether to normalize by the statistics of the batch and to update the running ones.
       axis_name: mapped axis over whose devices the statistics are taken, or None; used only with `train`.
+      norm_devices: how many neighbors along that axis share statistics, see `parallel.neighbors`; 0: all.
       use_bias: whether there is a learned bias.
       use_fast_variance: E[x^2] - E[x]^2 in one pass over x. Good for convolutions, whose mean is of the order of their
         deviation; it loses digits where the mean is far larger, as it is for pooled features.
@@ -80,6 +84,7 @@ class BatchNorm(nn.Module):
 
     train: bool
     axis_name: str | None = None
+    norm_devices: int = 0
     use_bias: bool = True
     use_fast_variance: bool = True
     scale_init: nn.initializers.Initializer = nn.initializers.ones
@@ -94,8 +99,8 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32) if self.use_bias else jnp.zeros(shape)
         if not self.train:
             return _affine(x, mean.value, var.value, scale, bias)
-        axis_name = None if self.is_initializing() else self.axis_name
-        y, batch_mean, batch_var = _normalized(x, scale, bias, axis_name, self.use_fast_variance)
+        shared = (None if self.is_initializing() else self.axis_name, self.norm_devices)
+        y, batch_mean, batch_var = _normalized(x, scale, bias, shared, self.use_fast_variance)
         if not self.is_initializing():
             mean.value = _MOMENTUM * mean.value + (1 - _MOMENTUM) * batch_mean
             var.value = _MOMENTUM * var.value + (1 - _MOMENTUM) * batch_var
@@ -108,26 +113,26 @@ def _affine(x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bia
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None, fast: bool):
+def _normalized(x: jax.Array, scale: jax.Array, bias: jax.Array, shared: _Shared, fast: bool):
     """The normalized batch, its mean and its variance; the last two have no gradient.
 
     The gradient written out (Ioffe and Szegedy, arXiv 1502.03167, section 3) needs x alone of what is as large as x.
     Derived automatically it keeps x - mean as well, which costs a pass over the memory.
     """
-    mean = _mean(x.astype(jnp.float32), axis_name)
+    mean = _mean(x.astype(jnp.float32), shared)
     if fast:
-        var = jnp.maximum(_mean(jnp.square(x.astype(jnp.float32)), axis_name) - jnp.square(mean), 0.0)
+        var = jnp.maximum(_mean(jnp.square(x.astype(jnp.float32)), shared) - jnp.square(mean), 0.0)
     else:
-        var = _mean(jnp.square(x.astype(jnp.float32) - _as_row(mean, x)), axis_name)
+        var = _mean(jnp.square(x.astype(jnp.float32) - _as_row(mean, x)), shared)
     return _affine(x, mean, var, scale, bias), mean, var
 
 
-def _normalized_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, axis_name: str | None, fast: bool):
-    y, mean, var = _normalized(x, scale, bias, axis_name, fast)
+def _normalized_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, shared: _Shared, fast: bool):
+    y, mean, var = _normalized(x, scale, bias, shared, fast)
     return (y, mean, var), (x, scale, mean, var)
 
 
-def _normalized_backward(axis_name: str | None, fast: bool, saved: tuple[jax.Array, ...], cts: tuple[jax.Array, ...]):
+def _normalized_backward(shared: _Shared, fast: bool, saved: tuple[jax.Array, ...], cts: tuple[jax.Array, ...]):
     x, scale, mean, var = saved
     y_ct = cts[0].astype(jnp.float32)
     inverse = lax.rsqrt(var + _EPSILON)
@@ -135,8 +140,7 @@ def _normalized_backward(axis_name: str | None, fast: bool, saved: tuple[jax.Arr
     # The parameters' gradients are this device's alone, as those of all parameters; x has a part in all devices' y.
     bias_ct, scale_ct = jnp.sum(y_ct, axis=_axes(x)), jnp.sum(y_ct * unit, axis=_axes(x))
     means = jnp.stack([bias_ct, scale_ct]) / (x.size // x.shape[-1])
-    if axis_name is not None:
-        means = lax.pmean(means, axis_name)
+    means = _average(means, shared)
     x_ct = _as_row(scale * inverse, x) * (y_ct - _as_row(means[0], x) - unit * _as_row(means[1], x))
     return x_ct.astype(x.dtype), scale_ct, bias_ct
 
@@ -144,9 +148,13 @@ def _normalized_backward(axis_name: str | None, fast: bool, saved: tuple[jax.Arr
 _normalized.defvjp(_normalized_forward, _normalized_backward)
 
 
-def _mean(x: jax.Array, axis_name: str | None) -> jax.Array:
-    mean = jnp.mean(x, axis=_axes(x))
-    return mean if axis_name is None else lax.pmean(mean, axis_name)
+def _mean(x: jax.Array, shared: _Shared) -> jax.Array:
+    return _average(jnp.mean(x, axis=_axes(x)), shared)
+
+
+def _average(x: jax.Array, shared: _Shared) -> jax.Array:
+    axis_name, group = shared
+    return x if axis_name is None else lax.pmean(x, axis_name, axis_index_groups=neighbors(axis_name, group))
 
 
 def _as_row(of_channels: jax.Array, x: jax.Array) -> jax.Array:

@@ -83,13 +83,14 @@ class Stages(nn.Module):
     frequency_channels: int
     dtype: Any
     axis_name: str | None
+    norm_devices: int
     kernels: str
     remat: bool
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
-        norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name)
+        norm = functools.partial(BatchNorm, train=train, axis_name=self.axis_name, norm_devices=self.norm_devices)
         block = nn.remat(self.block) if self.remat else self.block
         for stage in self.stages:
             if stage == 0:
@@ -147,6 +148,7 @@ class ResNet(nn.Module):
       frequency_channels: of these.
       dtype: dtype of the computation; parameters and statistics are float32.
       axis_name: mapped axis for synchronized batch normalization while training.
+      norm_devices: how many devices along it share statistics; 0: all.
       kernels: see `kernels.convolution.conv`.
       remat: whether the backward pass computes the inside of each residual block again (`jax.checkpoint`), which then
         needs not be kept in memory.
@@ -166,6 +168,7 @@ class ResNet(nn.Module):
     frequency_channels: int = setting(64, at_least(1))
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    norm_devices: int = 0
     kernels: str = "auto"
     remat: bool = False
 

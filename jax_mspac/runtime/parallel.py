@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jax_mspac.errors import UserError
+
 AXIS = "data"
 
 PyTree = Any
@@ -36,9 +38,33 @@ def data_parallel(update: Callable, devices: Sequence[jax.Device] | None = None)
     )
 
 
-def gather(x: jax.Array) -> jax.Array:
-    """[n, ...] per device -> [devices * n, ...] on every device, in device order. Gradients flow through."""
-    return jax.lax.all_gather(x, AXIS, tiled=True)
+def neighbors(axis_name: str, group: int) -> list[list[int]] | None:
+    """`groups` of the devices of a mapped axis, inside of what is mapped over it."""
+    return groups(jax.lax.psum(1, axis_name), group)
+
+
+def groups(count: int, group: int) -> list[list[int]] | None:
+    """The numbers of `count` devices, in groups of `group` that follow each other; None where one group has them all.
+
+    Raises:
+      UserError: the devices cannot be divided into such groups; 0 stands for all of them.
+    """
+    if group in (0, count):
+        return None
+    if count % group:
+        raise UserError(
+            f"config.batch.group_devices is {group}, and {count} devices cannot be divided into groups of so many; "
+            f"expected a divisor of {count}, or 0 for all devices"
+        )
+    return np.arange(count).reshape(-1, group).tolist()
+
+
+def gather(x: jax.Array, group: int = 0) -> jax.Array:
+    """[n, ...] per device -> [devices * n, ...] on every device, in device order. Gradients flow through.
+
+    The devices are all, or the own group of `neighbors`.
+    """
+    return jax.lax.all_gather(x, AXIS, axis_index_groups=neighbors(AXIS, group), tiled=True)
 
 
 def average(tree: PyTree) -> PyTree:

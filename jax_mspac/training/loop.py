@@ -55,6 +55,13 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
             f"config.batch.identities is {config.batch.identities}, which {jax.device_count()} devices cannot share "
             f"equally; make it a multiple of {jax.device_count()}"
         )
+    shared = parallel.groups(jax.device_count(), config.batch.group_devices) or [[]]
+    if config.batch.identities < 2 * len(shared):
+        raise UserError(
+            f"config.batch.identities is {config.batch.identities} for {len(shared)} groups of "
+            f"config.batch.group_devices={config.batch.group_devices} devices with a batch each; make it "
+            f"{2 * len(shared)} or more, as the losses of a batch compare identities"
+        )
     with workdir_lib.opened(config, workdir) as folder:
         distributed.check_shared(folder)
         return _train(Experiment(config, folder))

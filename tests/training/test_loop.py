@@ -222,6 +222,21 @@ def test_devices_that_cannot_share_the_batch_are_counted(trained, tmp_path):
         train(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("identities", "group", "told"),
+    [
+        (4, 3, "batch.group_devices is 3, and 4 devices cannot"),
+        (4, 1, "batch.identities is 4 for 4 groups .* make it 8"),
+    ],
+)
+def test_groups_of_devices_that_cannot_have_a_batch_each_are_refused(trained, tmp_path, identities, group, told):
+    config = trained[0].copy_and_resolve_references()
+    config.batch.identities, config.batch.group_devices = identities, group
+    with pytest.raises(UserError, match=told):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def command(config_file, *arguments):
     return [sys.executable, "-m", "jax_mspac.main", "--config", str(ROOT / "configs" / config_file), *arguments]
 
