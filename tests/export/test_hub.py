@@ -91,6 +91,7 @@ def test_a_hub_that_does_not_answer_is_told(hub, login, run, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", nowhere)
     template = f"{nowhere}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the Hub's client waits before it tries again
     with pytest.raises(UserError, match=f"hf://{NAME}: the Hub cannot be reached.*HF_ENDPOINT"):
         jax_mspac.load(f"hf://{NAME}")
     assert "the Hub cannot be reached" in refused("--model", run, "--to", "hub", "--repo", NAME)
