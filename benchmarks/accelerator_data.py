@@ -142,8 +142,10 @@ def input_rows(session: Session) -> Iterator[Row]:
         turns = [reporting.timed(lambda: list(threads.map(decode, files)))[0] for _ in range(sizes.repeats)]
     rates["decoded from JPEG, PIL in threads"] = len(files) / statistics.median(turns)
     rates["looked up in memory"], batch = _looked_up(sizes.cells[0][2], height, width)
-    jax.block_until_ready(parallel.shard(batch))
-    sent = [reporting.timed(lambda: jax.block_until_ready(parallel.shard(batch)))[0] for _ in range(10)]
+    # One device, as everywhere in this script, whatever the machine has.
+    devices = jax.local_devices()[:1]
+    jax.block_until_ready(parallel.shard(batch, devices))
+    sent = [reporting.timed(lambda: jax.block_until_ready(parallel.shard(batch, devices)))[0] for _ in range(10)]
     images = sum(part["slot"].size for part in batch.values())
     rates["sent to the device"] = images / statistics.median(sent)
     for name, rate in rates.items():

@@ -103,8 +103,9 @@ def _losses(variant: Variant) -> Numbers:
     dtype = jnp.dtype(variant.dtype)
 
     def examples(features: jax.Array, logits: jax.Array) -> Examples:
-        both = dict.fromkeys(("before_neck", "after_neck"), features)
-        return Examples(both, logits, jnp.asarray(labels), len(labels) // 2, gather=lambda x: x)
+        # What any of the losses looks at.
+        seen = dict.fromkeys(("before_neck", "after_neck", *(kind().feature for kind in LOSSES.values())), features)
+        return Examples(seen, logits, jnp.asarray(labels), len(labels) // 2, gather=lambda x: x)
 
     @jax.jit
     def all_of_them(features: jax.Array, logits: jax.Array) -> dict[str, Any]:

@@ -80,6 +80,19 @@ def test_a_difference_is_relative_and_a_missing_or_broken_array_is_infinite():
     assert correctness.difference({**expected, "two": np.array([np.nan])}, expected) == (np.inf, "two")
 
 
+def test_the_reference_at_hand_is_of_all_losses_and_of_this_code():
+    variant, size = correctness.VARIANTS["float32"], correctness.Size()
+    with np.load(accelerator.REFERENCE) as file:
+        for group, found in (
+            ("losses", correctness._losses(variant)),
+            ("attention", correctness._attention(size, variant)),
+            ("augmentation", correctness._augmentation(size)),
+        ):
+            expected = {name.partition("/")[2]: file[name] for name in file.files if name.startswith(f"{group}/")}
+            assert found.keys() == expected.keys(), f"write the reference anew: {accelerator.__doc__}"
+            assert correctness.difference(found, expected)[0] < 1e-5, group
+
+
 def test_the_numbers_tell_a_network_from_a_wrong_one(monkeypatch):
     size, variant = REHEARSAL.correctness, correctness.VARIANTS["float32"]
     right = correctness._attention(size, variant), correctness._augmentation(size)
