@@ -43,11 +43,12 @@ class Variant(NamedTuple):
 
 GROUPS = ("losses", "attention", "augmentation", "first step", "five steps", "twenty steps")
 # Training is chaotic. On a CPU, the losses of the same network in two forms that only round differently part by 3e-6
-# in five steps and by 1e-3 in twenty; in bfloat16 and float32 by 3e-3.
+# in five steps and by 1e-3 in twenty; in bfloat16 and float32 by 3e-3. Rounded features open and close hinges: the
+# gradients of triplet losses are up to 0.05 off in bfloat16.
 VARIANTS = {
     "float32": Variant("float32", "highest", (1e-4, 1e-4, 1e-4, 1e-4, 1e-4, 1e-2)),
-    "float32, fast products": Variant("float32", None, (1e-2, 1e-2, 1e-4, 3e-2, 1e-2, 3e-2)),
-    "bfloat16": Variant("bfloat16", None, (3e-2, 3e-2, 1e-4, 1e-1, 1e-2, 3e-2)),
+    "float32, fast products": Variant("float32", None, (3e-2, 1e-2, 1e-4, 3e-2, 1e-2, 3e-2)),
+    "bfloat16": Variant("bfloat16", None, (1e-1, 3e-2, 1e-4, 1e-1, 1e-2, 3e-2)),
 }
 
 
