@@ -33,7 +33,7 @@ def test_users_are_answered_what_the_index_answers(tmp_path, model):
     with serving.running(tmp_path, model) as address:
         port = int(address.rpartition(":")[2])
         peer = serve_load.InProcess(str(tmp_path / "index"), "visible")
-        peer._index._model(model)
+        peer._index._embedded.model_of(model)
         serve_load.check(port, Here(peer), shots, "visible")
         with pytest.raises(RuntimeError, match="the page found"):
             serve_load.check(port, lambda method, image: peer.found(shots[0]), shots, "visible")

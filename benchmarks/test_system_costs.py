@@ -79,7 +79,9 @@ def test_a_line_holds_counts_and_speeds():
 def test_the_page_says_what_was_measured():
     rows = json.loads(RESULTS.read_text())["rows"]
     assert system_costs.markdown(rows) in (ROOT / "docs" / "benchmarks.md").read_text()
-    assert {row["system"] for row in rows} == set(programs_systems.Counter().systems())
+    # Without those that other tests of this process have registered.
+    own = {name for name in methods.METHODS if methods.METHODS[name].build.__module__.startswith("jax_mspac.")}
+    assert {row["system"] for row in rows} == own & set(programs_systems.Counter().systems())
 
 
 def test_the_command_reads_an_earlier_run():

@@ -43,6 +43,8 @@ def main() -> None:
     device = jax.local_devices()[:1]
     update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], device)
     batch = parallel.shard(jax.tree.map(lambda x: x[None], batch), device)
+    # As a step leaves it, or the second step would be compiled again.
+    state = parallel.replicate(state, device)
     decay, seen = method.recipe.weight_decay, {"trace": []}
     for step in range(STEPS):
         state, metrics = update(state, batch)

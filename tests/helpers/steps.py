@@ -74,7 +74,8 @@ class Training:
 
     def run(self, steps=1, batch=make_batch):
         """State on the host, and the metrics of each step."""
-        state, history = self._start, []
+        # As a step leaves it, or the second one would be compiled again.
+        state, history = parallel.replicate(self._start, self._used), []
         for step in range(steps):
             shares = batch(self._config, len(self._used), seed=step)
             state, metrics = self._update(state, parallel.shard(shares, self._used))

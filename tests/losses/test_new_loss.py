@@ -50,6 +50,7 @@ def test_it_is_learned_with_its_parameters_and_keeps_them_where_they_belong():
     update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
     state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
     start, losses = proxies_of(state), []
+    state = parallel.replicate(state, used)
     for _ in range(30):
         state, metrics = update(state, parallel.shard(make_batch(config), used))
         losses.append(float(metrics["proxy"]))

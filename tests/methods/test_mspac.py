@@ -53,7 +53,7 @@ def test_loss_falls_on_one_batch():
     method = methods.build(config, num_identities=CLASSES)
     used = jax.local_devices()[:1]
     update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
-    state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+    state = parallel.replicate(jax.jit(method.init)(jax.random.key(0, impl="rbg")), used)
     losses = []
     for _ in range(20):
         state, metrics = update(state, parallel.shard(make_batch(config), used))

@@ -85,7 +85,7 @@ def test_four_devices_do_what_one_does():
     for devices in (1, 4):
         used = jax.local_devices()[:devices]
         update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], used)
-        state = jax.device_get(method.init(jax.random.key(1)))
+        state = parallel.replicate(method.init(jax.random.key(1)), used)
         for _ in range(4):
             rng = np.random.default_rng(0)
             batch = {
