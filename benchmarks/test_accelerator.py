@@ -16,7 +16,6 @@ def as_everywhere(monkeypatch):
     monkeypatch.setattr(accelerator.memory, "keep", lambda: None)
 
 
-@pytest.mark.slow
 def test_a_rehearsal_measures_everything_and_agrees_with_its_own_reference(tmp_path):
     reference, file = tmp_path / "reference.npz", tmp_path / "out.json"
     accelerator.main(["--rehearse", "--write-reference", str(reference)])

@@ -89,7 +89,7 @@ def differences(workload, state, update, seed):
     return found
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("backbone", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_training_steps_are_the_same(backbone):
     workload = tiny(backbone)
     method, state = start(workload)

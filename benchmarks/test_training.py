@@ -63,6 +63,7 @@ def assert_sound(rows):
             assert row["peer_program"] in ("torch, contiguous", "torch, channels_last")
 
 
+@pytest.mark.slow
 def test_rows_of_the_training_step(in_this_process, monkeypatch):
     # As on a chip whose peak is known, where a second has as many FLOPs as the step.
     flops = []
