@@ -96,6 +96,6 @@ def _work(fields, workdir, output, devices, joining, mode):
     config.update(fields)
     # Runs with as many devices compile once.
     jax.config.update("jax_compilation_cache_dir", f"{config.data.data_dir}-xla-{devices}")
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     with command.command(), distributed.joined(**joining):
         WORK[mode](config, pathlib.Path(workdir))

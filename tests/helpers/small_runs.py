@@ -33,7 +33,8 @@ from jax_mspac.runtime import command, parallel
 from jax_mspac.training import loop
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload([__name__])
+# What a run imports when it needs it: TensorFlow, and the writer of TensorBoard's files.
+PROCESSES.set_forkserver_preload([__name__, "jax_mspac.data.preparation", "tensorboard.summary"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +199,9 @@ def _work(fields, workdir, output, pause, slow_evaluation, mode):
     config = config_lib.default_config("folder")
     with config.unlocked():
         config.update(config_file._tuples(json.loads(fields)))
+    # Runs on the same data compile once.
+    jax.config.update("jax_compilation_cache_dir", f"{config.data.data_dir}-xla")
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     try:
         with command.command():
             WORK[mode](config, pathlib.Path(workdir))
