@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 # Tests compile much and compute little. Loops that are not made by way of MLIR compile in half the time; since 0.11.1
 # jaxlib has no others, and it ends at a flag that it does not know.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_cpu_parallel_codegen_split_count=1"
     + " --xla_cpu_use_fusion_emitters=false" * (importlib.metadata.version("jaxlib") in ("0.10.2", "0.11.0"))
 )
 
@@ -53,6 +54,15 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     shared = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     jax.config.update("jax_compilation_cache_dir", str(shared / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(autouse=True)
+def optimization(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Only programs that would take longer to run than to compile are optimized."""
+    optimized = request.node.get_closest_marker("optimized") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimized)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="session", autouse=True)

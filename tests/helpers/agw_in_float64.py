@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 # Its steps take longer than their compilation.
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "").replace("--xla_backend_optimization_level=0", "")
+os.environ.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

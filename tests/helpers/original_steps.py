@@ -1,6 +1,8 @@
 """Learned systems with the weights and pixels of `originals`: their features, and what steps of training see."""
 
+import functools
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -79,6 +81,7 @@ class Original:
                     tensors[name] *= 0.1
         self._networks = layouts.load(empty, tensors, self._layout, self._names, source="rule")
         self._images = originals.pixels(config.data.height, config.data.width)
+        self._device = jax.local_devices()[:1]
 
     def embedded(self) -> dict[str, dict[str, np.ndarray]]:
         """Modality -> features in inference."""
@@ -87,10 +90,23 @@ class Original:
         return {modality: jax.device_get(embed(variables, x, modality)) for modality, x in self._images.items()}
 
     def step(self, *more: Any) -> Step:
-        """What the first step of training computes; `more` is of the view beside images and labels."""
-        method, device = self._method, jax.local_devices()[:1]
+        """What the first step of training computes; `more`, arrays, is of the view beside images and labels."""
+        batch = parallel.shard(jax.tree.map(lambda x: x[None], self._images), self._device)
+        seen = self._observed((self._networks, more), batch)
+        (metrics, gradients, statistics), (features, logits) = jax.device_get(seen)
+        with_gradients = {name: {**self._networks[name], "params": gradients[name]} for name in gradients}
+        after = {name: {**self._networks[name], "batch_stats": stats} for name, stats in statistics.items()}
+        metrics = {name: float(value) for name, value in metrics.items()}
+        return Step(features, logits, metrics, self._norms(with_gradients), self._norms({**self._networks, **after}))
 
-        def observed(networks: Any, images: Any) -> tuple[Any, Any]:
+    @functools.cached_property
+    def _observed(self) -> Callable[[Any, Any], Any]:
+        """Of networks and `more`, and of images; compiled once for all steps."""
+        method = self._method
+
+        def observed(given: Any, images: Any) -> tuple[Any, Any]:
+            networks, more = given
+
             def loss(params: Any) -> Any:
                 own = {name: {**networks[name], "params": params[name]} for name in params}
                 total, outcome = method.loss(own, (images, np.tile(LABELS, 2), *more), jax.random.key(0))
@@ -102,13 +118,7 @@ class Original:
             logits = method.heads.apply(networks["heads"], features["after_neck"])
             return (outcome.metrics, gradients, outcome.statistics), (features, logits)
 
-        batch = parallel.shard(jax.tree.map(lambda x: x[None], self._images), device)
-        seen = parallel.data_parallel(observed, device)(self._networks, batch)
-        (metrics, gradients, statistics), (features, logits) = jax.device_get(seen)
-        with_gradients = {name: {**self._networks[name], "params": gradients[name]} for name in gradients}
-        after = {name: {**self._networks[name], "batch_stats": stats} for name, stats in statistics.items()}
-        metrics = {name: float(value) for name, value in metrics.items()}
-        return Step(features, logits, metrics, self._norms(with_gradients), self._norms({**self._networks, **after}))
+        return parallel.data_parallel(observed, self._device)
 
     def _norms(self, networks: Any) -> dict[str, float]:
         tensors = layouts.tensors_of(networks, self._layout, self._names, source="step")
