@@ -7,9 +7,10 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-# Tests compile much and compute little. Loops that are not made by way of MLIR compile in half the time; since 0.11.1
-# jaxlib has no others, and it ends at a flag that it does not know.
+# Tests compile much and compute little; the processes that they start, too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Loops that are not made by way of MLIR compile in half the time; since 0.11.1 jaxlib has no others, and it ends at a
+# flag that it does not know.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_cpu_parallel_codegen_split_count=1"
     + " --xla_cpu_use_fusion_emitters=false" * (importlib.metadata.version("jaxlib") in ("0.10.2", "0.11.0"))
