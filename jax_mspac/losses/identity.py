@@ -13,6 +13,7 @@ from jax_mspac.settings import FRACTION, NOT_NEGATIVE, at_least, check, one_of, 
 
 FORMS = ("global", "part", "both")
 PARTS = ("apart", "mixed")
+CLASSIFIER_STARTS = ("small", "torch")
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, *, label_smoothing: float = 0.0) -> jax.Array:
@@ -44,6 +45,7 @@ class Identity:
     classifier_bias: bool = setting(False, None, "whether the classifiers have a bias")
     classifier_slope: float = setting(1.0, within(0, 1), "of a leaky ReLU before the classifiers; 1: none")
     classifier_hidden: int = setting(0, at_least(0), "units of a layer with ReLU before the classifiers; 0: none")
+    classifier_start: str = setting("small", one_of(CLASSIFIER_STARTS), "small: deviation 0.001; torch: PyTorch's own")
 
     def __post_init__(self) -> None:
         check(self)

@@ -48,6 +48,7 @@ SYSTEM = System(
         **learned.IDENTITY_ALONE,
         "model.shared_from": 5,
         "model.embedding_dim": 512,  # per stripe
+        "model.embedding_start": "he_fan_out",
         "model.neck": "affine",
         "model.unit_parts": True,
         "loss.identity": "part",

@@ -43,6 +43,7 @@ SYSTEM = System(
         **learned.IDENTITY_ALONE,
         "model.shared_from": 2,
         "model.embedding_dim": 256,  # per stripe
+        "model.embedding_start": "he",
         "model.neck": "relu",
         "model.pooling": "gem",
         "model.gem_learned": False,

@@ -114,6 +114,7 @@ class Learned:
             shared=self.embedder.diverse_embeddings,
             slope=self.identity.classifier_slope,
             hidden=self.identity.classifier_hidden,
+            start=self.identity.classifier_start,
             owned={name: loss.init for name, loss in self.losses.items() if type(loss).init is not Loss.init},
         )
 

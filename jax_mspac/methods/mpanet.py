@@ -154,6 +154,7 @@ SYSTEM = System(
         "model.shared_from": 0,
         "model.modality_alleviation": 2,
         "model.pattern_masks": 6,
+        "loss.classifier_start": "torch",
         "loss.center_cluster.weight": 1.0,
         "loss.separation.weight": 0.5,
         "augment.erasing": 0.5,

@@ -16,7 +16,7 @@ from jax_mspac.models.attention import COUNTS, FORMS, ODD, CascadedPartAttention
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.models.frequency import spectral_statistics
 from jax_mspac.models.input_forms import INPUT_FORMS
-from jax_mspac.models.layers import BatchNorm
+from jax_mspac.models.layers import STARTS, BatchNorm
 from jax_mspac.models.multi_scale import EMBEDDINGS
 from jax_mspac.models.patterns import PatternMasks
 from jax_mspac.models.pooling import EXPONENT, GeneralizedMeanPool, average_pool, split_stripes
@@ -106,6 +106,7 @@ class Embedder(nn.Module):
     gem_exponent: float = setting(3.0, EXPONENT, "of GeM pooling, at the start if it is learned")
     gem_learned: bool = setting(True, None, "learn it, within this range, at a rate of its own")
     embedding_dim: int = setting(0, at_least(0), "features per part; 0: the pooled feature itself")
+    embedding_start: str = setting("lecun", one_of(STARTS), "of these features' layers: variance 1 or 2 over a fan")
     neck: str = setting("bnneck", one_of(NECKS), "bnneck: without bias; affine: with one; relu: affine and ReLU")
     dtype: str = setting("float32", one_of(("float32", "bfloat16")), "of the computation; parameters stay float32")
     kernels: str = setting("auto", one_of(KERNELS), "auto: faster forms on CPUs; native: XLA's; plain: for converters")
@@ -208,7 +209,11 @@ class Embedder(nn.Module):
             features = jnp.stack([features[:, 0], spectral_statistics(x, kernels=self.kernels)], axis=1)
         num_parts = features.shape[1]
         if self.embedding_dim:
-            layers = [nn.Dense(self.embedding_dim, use_bias=False, name=f"embedding_{i}") for i in range(num_parts)]
+            start = STARTS[self.embedding_start]
+            layers = [
+                nn.Dense(self.embedding_dim, use_bias=False, kernel_init=start, name=f"embedding_{i}")
+                for i in range(num_parts)
+            ]
             features = jnp.stack([layer(features[:, i]) for i, layer in enumerate(layers)], axis=1)
         # One normalization of all P * D features is a neck per part. Pooled features lie far from zero, hence the
         # two-pass variance; they are few.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jax_mspac.modalities import MODALITIES
-from jax_mspac.models.layers import Linear
+from jax_mspac.models.layers import Linear, torch_uniform
 
 
 class Heads(nn.Module):
@@ -22,6 +22,8 @@ class Heads(nn.Module):
       slope: of a leaky ReLU before the classifiers, as Zhu et al. (arXiv 1910.09830) have it; 1 for none.
       hidden: units of a linear layer with ReLU before each classifier, as cmGAN (Dai et al., IJCAI 2018) has it; 0 for
         none.
+      start: of the classifiers, "small", a normal distribution of deviation 0.001; "torch",
+        PyTorch's own, uniform within 1 / sqrt(D) of 0, which a `hidden` layer always has.
       owned: name of a loss -> a function of (key, dim=..., num_identities=...) that makes its parameters.
     """
 
@@ -30,6 +32,7 @@ class Heads(nn.Module):
     shared: bool = False
     slope: float = 1.0
     hidden: int = 0
+    start: str = "small"
     owned: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
 
     @nn.compact
@@ -42,9 +45,11 @@ class Heads(nn.Module):
         _, parts, dim = features.shape
         own = 1 if self.shared else parts
         shape = (own, self.hidden or dim, self.num_classes)
-        # Behind a hidden layer, a start this small would leave that layer without a gradient: there it is torch's.
-        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=(0,))
-        classifier = self.param("classifier", start if self.hidden else nn.initializers.normal(0.001), shape)
+        start = nn.initializers.normal(0.001)
+        # Behind a hidden layer, a start this small would leave that layer without a gradient.
+        if self.hidden or self.start == "torch":
+            start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", batch_axis=(0,))
+        classifier = self.param("classifier", start, shape)
         for name, make in self.owned.items():
             self.param(name, lambda key, make=make: make(key, dim=parts * dim, num_identities=self.num_classes))
         features = features if self.slope == 1 else nn.leaky_relu(features, self.slope)
@@ -94,9 +99,8 @@ class ModalityClassifiers(nn.Module):
 
         With `crossed`, images of a modality are classified by the other one's.
         """
-        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         shape = features.shape[-1], self.num_classes
-        kernels = [self.param(modality, start, shape) for modality in MODALITIES]
+        kernels = [self.param(modality, torch_uniform, shape) for modality in MODALITIES]
         sides = jnp.split(features, [num_visible])
         order = kernels[::-1] if crossed else kernels
         return jnp.concatenate([x @ kernel for x, kernel in zip(sides, order, strict=True)])

@@ -16,6 +16,10 @@ _MOMENTUM, _EPSILON = 0.9, 1e-5
 _Shared = tuple[str | None, int]
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# PyTorch's own start of a linear layer or a convolution, where the code does not choose one: within 1 / sqrt(D) of 0.
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+# How a linear layer may start.
+STARTS = {"lecun": nn.initializers.lecun_normal(), "he": nn.initializers.he_normal(), "he_fan_out": he_normal}
 
 
 class Conv(nn.Module):

@@ -95,6 +95,7 @@ class DiverseEmbeddings(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[n, H, W, C] to [n * EMBEDDINGS, H, W, C], those of an image one after the other, itself first."""
         channels, made = x.shape[-1], [x]
+        he_normal = nn.initializers.he_normal()
         for branch in range(1, EMBEDDINGS):
             scales = [
                 nn.Conv(
@@ -103,14 +104,15 @@ class DiverseEmbeddings(nn.Module):
                     padding=dilation,
                     kernel_dilation=dilation,
                     use_bias=False,
-                    kernel_init=nn.initializers.he_normal(),
+                    kernel_init=he_normal,
                     dtype=self.dtype,
                     name=f"branch{branch}_dilation{dilation}",
                 )(x)
                 for dilation in _DILATIONS
             ]
             mean = sum(scales) / len(scales)
-            made.append(nn.Dense(channels, dtype=self.dtype, name=f"branch{branch}_out")(nn.relu(mean)))
+            out = nn.Dense(channels, kernel_init=he_normal, dtype=self.dtype, name=f"branch{branch}_out")
+            made.append(out(nn.relu(mean)))
         return jnp.stack(made, axis=1).reshape(-1, *x.shape[1:])
 
 

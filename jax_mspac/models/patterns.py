@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jax_mspac.models.layers import he_normal
+from jax_mspac.models.layers import he_normal, torch_uniform
 
 _REDUCTION, _EPSILON = 16, 1e-5
 
@@ -52,8 +52,7 @@ class PatternMasks(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Of a map [n, H, W, C], its mean weighted by each mask, float32 [n, K, C]; and the masks, [n, K, H W]."""
         pixels = x.reshape(x.shape[0], -1, x.shape[-1])
-        start = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        drawn = nn.Dense(self.count, kernel_init=start, dtype=self.dtype, name="masks")(pixels)
+        drawn = nn.Dense(self.count, kernel_init=torch_uniform, dtype=self.dtype, name="masks")(pixels)
         masks = nn.sigmoid(drawn.astype(jnp.float32)).transpose(0, 2, 1)
         parts = jnp.einsum("nkp,npc->nkc", masks, pixels.astype(jnp.float32)) / pixels.shape[1]
         return parts, masks
