@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jax_mspac.kernels.convolution import conv
+from jax_mspac.kernels.convolution import conv, transposed_conv
 
 # Of the running statistics, as in torch; 0.1 there is 0.9 here.
 _MOMENTUM, _EPSILON = 0.9, 1e-5
@@ -76,16 +76,7 @@ class TransposedConvolution(nn.Module):
         """[N, H, W, C] to [N, strides * H, strides * W, features] in `dtype`."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", gan_normal, shape).astype(self.dtype)
-        # Torch's padding is (kernel_size - strides) / 2; what is left of the kernel surrounds the dilated input.
-        around = self.kernel_size - 1 - (self.kernel_size - self.strides) // 2
-        y = lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel,
-            (1, 1),
-            ((around, around), (around, around)),
-            lhs_dilation=(self.strides, self.strides),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = transposed_conv(x.astype(self.dtype), kernel, self.strides)
         return _biased(self, y, fan_in=self.kernel_size**2 * self.features)
 
 

@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from jax_mspac.kernels import KERNELS
-from jax_mspac.kernels.convolution import conv
+from jax_mspac.kernels.convolution import conv, transposed_conv
 
 TOLERANCE = {jnp.float32: 1e-5, jnp.bfloat16: 2e-2}
 
@@ -58,3 +58,21 @@ def test_conv_takes_uneven_padding(kernels):
     y = conv(x, kernel, padding=((0, 0), (0, 2)), kernels=kernels)
     np.testing.assert_allclose(y[:, :, :4], np.einsum("nhwc,ck->nhwk", x, kernel[0, 0]), atol=1e-5)
     np.testing.assert_array_equal(y[:, :, 4:], np.zeros((1, 4, 2, 3)))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("size", "strides"), [(4, 2), (3, 1), (5, 3), (2, 2)])
+def test_transposed_conv_agrees_with_lax(dtype, size, strides):
+    x, kernel = normal(0, (2, 5, 6, 4), dtype), normal(1, (size, size, 4, 3), dtype)
+    around = size - 1 - (size - strides) // 2
+
+    def native(x, kernel):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        pads = ((around, around), (around, around))
+        dilation = (strides, strides)
+        return lax.conv_general_dilated(x, kernel, (1, 1), pads, lhs_dilation=dilation, dimension_numbers=dimensions)
+
+    ct = normal(2, (2, 5 * strides, 6 * strides, 3), dtype)
+    actual = value_and_gradients(functools.partial(transposed_conv, strides=strides), ct, x, kernel)
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(value_and_gradients(native, ct, x, kernel)), strict=True):
+        assert_near(a, b, dtype)
