@@ -1,6 +1,7 @@
 """Convolutions against the native ones and against numpy, values and gradients."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -76,3 +77,21 @@ def test_transposed_conv_agrees_with_lax(dtype, size, strides):
     actual = value_and_gradients(functools.partial(transposed_conv, strides=strides), ct, x, kernel)
     for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(value_and_gradients(native, ct, x, kernel)), strict=True):
         assert_near(a, b, dtype)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="XLA:CPU's fast path")
+@pytest.mark.parametrize("strides", [1, 2])
+def test_gradients_in_a_branch_have_the_form_of_the_fast_path(strides):
+    # XLA exchanges the operands where a kernel is larger than its image.
+    x, kernel = normal(0, (2, 16, 12, 4), jnp.float32), normal(1, (4, 4, 4, 4), jnp.float32)
+    functions = [functools.partial(conv, strides=strides, padding=1)]
+    if strides > 1:
+        functions.append(functools.partial(transposed_conv, strides=strides))
+    for f in functions:
+        gradients = jax.grad(lambda x, kernel, f=f: jnp.sum(jnp.square(f(x, kernel))), argnums=(0, 1))
+        branched = jax.jit(lambda moves, *args, g=gradients: jax.lax.cond(moves, g, lambda *args: args, *args))
+        program = branched.lower(True, x, kernel).compile().as_text()
+        layouts = re.findall(r" convolution\(.*dim_labels=([^\s,]*)", program)
+        assert len(layouts) == 3 and set(layouts) == {"b01f_01io->b01f"}
+        for a, b in zip(branched(True, x, kernel), jax.jit(gradients)(x, kernel), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
