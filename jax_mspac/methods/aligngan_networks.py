@@ -96,6 +96,7 @@ class AlignmentNetworks(learned.Learned):
             running=settings.running,
             remat=embedder.remat,
             dtype=jnp.dtype(embedder.dtype),
+            kernels=embedder.kernels,
         )
 
     def discriminator(self, *, joint: bool = False) -> Any:

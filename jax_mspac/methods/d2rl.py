@@ -108,7 +108,10 @@ class D2rl(learned.Learned):
     @property
     def translators(self) -> SharedLatent:
         made = self.translation
-        return SharedLatent(made.width, made.blocks, made.shared_blocks, jnp.dtype(self.embedder.dtype))
+        embedder = self.embedder
+        return SharedLatent(
+            made.width, made.blocks, made.shared_blocks, dtype=jnp.dtype(embedder.dtype), kernels=embedder.kernels
+        )
 
     @property
     def critics(self) -> ModalityCritics:

@@ -30,11 +30,12 @@ class Blocks(nn.Module):
 
     count: int
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         for i in range(self.count):
-            x = ResidualBlock(dtype=self.dtype, name=f"block{i}")(x)
+            x = ResidualBlock(dtype=self.dtype, kernels=self.kernels, name=f"block{i}")(x)
         return x
 
 
@@ -44,16 +45,18 @@ class Encoder(nn.Module):
     width: int
     blocks: int
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, images: jax.Array) -> jax.Array:
         """[N, H, W, C] to [N, H / 4, W / 4, 4 width]."""
-        x = Convolution(self.width, 7, padding=3, dtype=self.dtype, name="first")(images)
+        own: dict[str, Any] = {"dtype": self.dtype, "kernels": self.kernels}
+        x = Convolution(self.width, 7, padding=3, name="first", **own)(images)
         x = nn.relu(InstanceNorm(name="first_norm")(x))
         for i in (1, 2):
-            x = Convolution(self.width * 2**i, 4, strides=2, padding=1, dtype=self.dtype, name=f"down{i}")(x)
+            x = Convolution(self.width * 2**i, 4, strides=2, padding=1, name=f"down{i}", **own)(x)
             x = nn.relu(InstanceNorm(name=f"down{i}_norm")(x))
-        return Blocks(self.blocks, self.dtype, name="blocks")(x)
+        return Blocks(self.blocks, name="blocks", **own)(x)
 
 
 class Decoder(nn.Module):
@@ -63,15 +66,19 @@ class Decoder(nn.Module):
     blocks: int
     channels: int
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """[N, H / 4, W / 4, 4 width] to float32 [N, H, W, channels] in [-1, 1]."""
-        x = Blocks(self.blocks, self.dtype, name="blocks")(x)
+        x = Blocks(self.blocks, self.dtype, self.kernels, name="blocks")(x)
         for i in (1, 2):
             x = TransposedConvolution(self.width * 2 ** (2 - i), dtype=self.dtype, name=f"up{i}")(x)
             x = nn.relu(InstanceNorm(name=f"up{i}_norm")(x))
-        x = Convolution(self.channels, 7, padding=3, bias="zeros", dtype=self.dtype, name="last")(x)
+        last = Convolution(
+            self.channels, 7, padding=3, bias="zeros", dtype=self.dtype, kernels=self.kernels, name="last"
+        )
+        x = last(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -82,22 +89,25 @@ class SharedLatent(nn.Module):
       width: channels of the first layer; 64 is the published size.
       blocks: residual blocks of an encoder, and of a generator.
       shared: how many of them the modalities share.
+      kernels: see `models.translation.Convolution`.
     """
 
     width: int = 64
     blocks: int = 4
     shared: int = 1
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     # Height and width are multiples of it.
     STRIDE = 4
 
     def setup(self) -> None:
-        own = {"width": self.width, "blocks": self.blocks - self.shared, "dtype": self.dtype}
+        own: dict[str, Any] = {"dtype": self.dtype, "kernels": self.kernels}
+        shared, own = own, {**own, "width": self.width, "blocks": self.blocks - self.shared}
         self.encoders = {modality: Encoder(**own) for modality in MODALITIES}
         self.decoders = {modality: Decoder(**own, channels=CHANNELS[modality]) for modality in MODALITIES}
-        self.shared_encoder = Blocks(self.shared, self.dtype)
-        self.shared_decoder = Blocks(self.shared, self.dtype)
+        self.shared_encoder = Blocks(self.shared, **shared)
+        self.shared_decoder = Blocks(self.shared, **shared)
 
     def __call__(self, images: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Modality -> its images, translated without noise; for `init`, of both modalities."""

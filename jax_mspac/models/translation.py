@@ -30,6 +30,7 @@ class Convolution(nn.Module):
       padding: pixels on every side.
       border: what these are: "zeros", or "reflect" for the mirror image without the edge itself.
       bias: "none", or where it starts: "zeros", or "uniform" within 1 / sqrt(inputs) of 0 as torch's.
+      kernels: see `kernels.convolution.conv`.
     """
 
     features: int
@@ -39,6 +40,7 @@ class Convolution(nn.Module):
     border: str = "zeros"
     bias: str = "none"
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -49,7 +51,8 @@ class Convolution(nn.Module):
         if self.border == "reflect" and padding:
             sides = (padding, padding)
             x, padding = jnp.pad(x, ((0, 0), sides, sides, (0, 0)), mode="reflect"), 0
-        return _biased(self, conv(x, kernel, strides=self.strides, padding=padding), fan_in=kernel[..., 0].size)
+        y = conv(x, kernel, strides=self.strides, padding=padding, kernels=self.kernels)
+        return _biased(self, y, fan_in=kernel[..., 0].size)
 
 
 class TransposedConvolution(nn.Module):
@@ -138,7 +141,7 @@ class ResidualBlock(nn.Module):
     That of CycleGAN (Zhu et al., arXiv 1703.10593), of UNIT and of AlignGAN; after the sum there is no ReLU.
 
     Attributes:
-      border, bias: see `Convolution`.
+      border, bias, kernels: see `Convolution`.
       affine, running: see `InstanceNorm`.
     """
 
@@ -147,6 +150,7 @@ class ResidualBlock(nn.Module):
     affine: bool = True
     running: bool = False
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -154,7 +158,14 @@ class ResidualBlock(nn.Module):
         y = x
         for number in (1, 2):
             layer = Convolution(
-                x.shape[-1], 3, padding=1, border=self.border, bias=self.bias, dtype=self.dtype, name=f"conv{number}"
+                x.shape[-1],
+                3,
+                padding=1,
+                border=self.border,
+                bias=self.bias,
+                dtype=self.dtype,
+                kernels=self.kernels,
+                name=f"conv{number}",
             )
             y = InstanceNorm(self.affine, self.running, name=f"norm{number}")(layer(y), train=train)
             y = nn.relu(y) if number == 1 else y
@@ -171,7 +182,7 @@ class Generator(nn.Module):
     Attributes:
       width: channels of the first layer.
       blocks: number of residual blocks.
-      border: see `Convolution`.
+      border, kernels: see `Convolution`.
       running: see `InstanceNorm`.
       remat: whether the backward pass computes the inside of each layer and block again (`jax.checkpoint`).
     """
@@ -182,6 +193,7 @@ class Generator(nn.Module):
     running: bool = False
     remat: bool = False
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     # Height and width are multiples of it.
     STRIDE = 4
@@ -198,7 +210,8 @@ class Generator(nn.Module):
 
         layer: Any = nn.remat(_Layer, static_argnums=(2,)) if self.remat else _Layer
         block: Any = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
-        common: dict[str, Any] = {"border": self.border, "running": self.running, "dtype": self.dtype}
+        own = {"border": self.border, "dtype": self.dtype, "kernels": self.kernels}
+        common: dict[str, Any] = {"running": self.running, **own}
         x = layer(self.width, 7, name="first", **common)(images, train)
         for i in (1, 2):
             x = layer(self.width * 2**i, 4, strides=2, name=f"down{i}", **common)(x, train)
@@ -206,7 +219,7 @@ class Generator(nn.Module):
             x = block(name=f"block{i}", **common)(x, train)
         for i in (1, 2):
             x = layer(self.width * 2 ** (2 - i), 4, strides=2, up=True, name=f"up{i}", **common)(x, train)
-        x = Convolution(3, 7, padding=3, border=self.border, dtype=self.dtype, name="last")(x)
+        x = Convolution(3, 7, padding=3, name="last", **own)(x)
         return jnp.tanh(x.astype(jnp.float32))
 
 
@@ -220,6 +233,7 @@ class _Layer(nn.Module):
     border: str = "zeros"
     running: bool = False
     dtype: Any = jnp.float32
+    kernels: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -230,7 +244,14 @@ class _Layer(nn.Module):
         else:
             padding = (self.kernel_size - 1) // 2
             layer = Convolution(
-                self.features, self.kernel_size, self.strides, padding, self.border, dtype=self.dtype, name="conv"
+                self.features,
+                self.kernel_size,
+                self.strides,
+                padding,
+                self.border,
+                dtype=self.dtype,
+                kernels=self.kernels,
+                name="conv",
             )
         return nn.relu(InstanceNorm(running=self.running, name="norm")(layer(x), train=train))
 

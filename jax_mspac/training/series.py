@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jax_mspac.data import registry
@@ -53,7 +54,7 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
     workdir, parts = pathlib.Path(workdir), parts_of(config)
     _check_workdir(config, workdir, same_settings=bool(parts))
     if not parts:
-        return train_run(config, workdir)
+        return _train_one(config, workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     if distributed.is_main():
         config_file.save(config, workdir / config_file.FILE)
@@ -70,10 +71,19 @@ def train(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:
         print(f"\n{name} of {len(parts)}: {left} left to train{time_left}", flush=True)
         # Parts that only go on from a checkpoint say little about how long a part takes.
         whole, start = not _has_checkpoint(workdir / name), time.monotonic()
-        done[name] = train_run(parts[name], workdir / name)
+        done[name] = _train_one(parts[name], workdir / name)
         if whole:
             seconds.append(time.monotonic() - start)
     return _report(average(done, parts), workdir)
+
+
+def _train_one(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    try:
+        return train_run(config, workdir)
+    finally:
+        # XLA maps memory for each program, and the system limits how often a process may: after some 50 runs in one
+        # process, a table of all systems ended with "Cannot allocate memory".
+        jax.clear_caches()
 
 
 def evaluate(config: ConfigDict, workdir: str | os.PathLike) -> dict[str, Any]:

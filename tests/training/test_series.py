@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from helpers import sets, small_runs
@@ -130,6 +131,25 @@ def pretend(monkeypatch, workdir):
 
     monkeypatch.setattr(series, "train_run", train_run)
     return trained
+
+
+def test_programs_of_a_run_are_dropped_after_it(copied, monkeypatch):
+    config, workdir = copied
+    programs, held = jax.jit(lambda x: x + 1), []
+    ran = pretend(monkeypatch, workdir)
+    done = series.train_run
+
+    def train_run(part, path):
+        held.append(programs._cache_size())
+        programs(1)
+        return done(part, path)
+
+    monkeypatch.setattr(series, "train_run", train_run)
+    for name in NAMES:
+        shutil.rmtree(workdir / name)
+    series.train(config, workdir)
+    assert ran == NAMES
+    assert held == [0, 0] and programs._cache_size() == 0
 
 
 def test_time_left_is_that_of_the_parts_before(copied, monkeypatch, capsys):
