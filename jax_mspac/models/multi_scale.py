@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jax_mspac.models.layers import STARTS
+
 # Embeddings of an image: the map itself, and two made of it.
 EMBEDDINGS = 3
 _DILATIONS = (1, 2, 3)
@@ -95,7 +97,6 @@ class DiverseEmbeddings(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[n, H, W, C] to [n * EMBEDDINGS, H, W, C], those of an image one after the other, itself first."""
         channels, made = x.shape[-1], [x]
-        he_normal = nn.initializers.he_normal()
         for branch in range(1, EMBEDDINGS):
             scales = [
                 nn.Conv(
@@ -104,14 +105,14 @@ class DiverseEmbeddings(nn.Module):
                     padding=dilation,
                     kernel_dilation=dilation,
                     use_bias=False,
-                    kernel_init=he_normal,
+                    kernel_init=STARTS["he"],
                     dtype=self.dtype,
                     name=f"branch{branch}_dilation{dilation}",
                 )(x)
                 for dilation in _DILATIONS
             ]
             mean = sum(scales) / len(scales)
-            out = nn.Dense(channels, kernel_init=he_normal, dtype=self.dtype, name=f"branch{branch}_out")
+            out = nn.Dense(channels, kernel_init=STARTS["he"], dtype=self.dtype, name=f"branch{branch}_out")
             made.append(out(nn.relu(mean)))
         return jnp.stack(made, axis=1).reshape(-1, *x.shape[1:])
 

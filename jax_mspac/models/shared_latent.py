@@ -102,12 +102,12 @@ class SharedLatent(nn.Module):
     STRIDE = 4
 
     def setup(self) -> None:
-        own: dict[str, Any] = {"dtype": self.dtype, "kernels": self.kernels}
-        shared, own = own, {**own, "width": self.width, "blocks": self.blocks - self.shared}
+        common: dict[str, Any] = {"dtype": self.dtype, "kernels": self.kernels}
+        own = {"width": self.width, "blocks": self.blocks - self.shared, **common}
         self.encoders = {modality: Encoder(**own) for modality in MODALITIES}
         self.decoders = {modality: Decoder(**own, channels=CHANNELS[modality]) for modality in MODALITIES}
-        self.shared_encoder = Blocks(self.shared, **shared)
-        self.shared_decoder = Blocks(self.shared, **shared)
+        self.shared_encoder = Blocks(self.shared, **common)
+        self.shared_decoder = Blocks(self.shared, **common)
 
     def __call__(self, images: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """Modality -> its images, translated without noise; for `init`, of both modalities."""
