@@ -34,7 +34,9 @@ class Alignment:
     pixel_warmup: float = setting(100 / 251, FRACTION, "of train.steps, after these: the generators alone")
     identities: int = setting(4, at_least(2), "of a batch whose images are translated back and forth")
     learning_rate: float = setting(2e-4, POSITIVE, "of Adam, of generators and discriminators; on optimizer.schedule")
-    blocks: int = setting(4, at_least(0), "residual blocks of a generator, whose width is model.width")
+    generator_width: int = setting(0, at_least(0), "channels of a generator's first layer; 0: model.width")
+    blocks: int = setting(4, at_least(0), "residual blocks of a generator")
+    discriminator_width: int = setting(0, at_least(0), "channels of a discriminator's first layer; 0: model.width")
     layers: int = setting(5, at_least(3), "of stride 2 of a discriminator; two of these are the joint ones")
     running: bool = setting(True, None, "at test, instance normalization by running statistics; False: the image's own")
     height: int = setting(0, at_least(0), "pixels of what the encoder sees; 0: data.height")
@@ -91,7 +93,7 @@ class AlignmentNetworks(learned.Learned):
     def generator(self) -> Generator:
         embedder, settings = self.embedder, self.alignment
         return Generator(
-            embedder.width,
+            settings.generator_width or embedder.width,
             settings.blocks,
             running=settings.running,
             remat=embedder.remat,
@@ -100,8 +102,10 @@ class AlignmentNetworks(learned.Learned):
         )
 
     def discriminator(self, *, joint: bool = False) -> Any:
+        embedder, settings = self.embedder, self.alignment
         kind = JointDiscriminator if joint else PatchDiscriminator
-        return kind(self.embedder.width, self.alignment.layers, dtype=jnp.dtype(self.embedder.dtype))
+        width = settings.discriminator_width or embedder.width
+        return kind(width, settings.layers, dtype=jnp.dtype(embedder.dtype))
 
     def init(self, key: jax.Array) -> State:
         embedder, *keys = jax.random.split(key, 8)

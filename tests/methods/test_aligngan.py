@@ -92,6 +92,23 @@ def test_phases_are_parts_of_the_run_and_each_player_has_its_own():
     assert whole == {*state.variables, *state.training["networks"]}
 
 
+def test_generators_and_discriminators_have_widths_of_their_own():
+    def first_channels(**changes):
+        method = methods.build(game_config(**changes), num_identities=CLASSES)
+        state = jax.eval_shape(method.init, jax.random.key(0))
+        networks = {**state.variables, **state.training["networks"]}
+        names = "embedder", "to_infrared", "to_visible", "discriminator_visible", "discriminator_infrared_warmup"
+        # Of images, that is of three channels, there is a single kernel in each.
+        return [
+            next(leaf.shape[-1] for leaf in jax.tree.leaves(networks[name]["params"]) if leaf.shape[-2:-1] == (3,))
+            for name in names
+        ]
+
+    assert first_channels(**{"model.width": 4}) == [4, 4, 4, 4, 4]
+    widths = {"aligngan.generator_width": 5, "aligngan.discriminator_width": 6}
+    assert first_channels(**{"model.width": 4, **widths}) == [4, 5, 5, 6, 6]
+
+
 @pytest.fixture(scope="module")
 def made():
     """A method with a small network, and its variables, running statistics moved."""
