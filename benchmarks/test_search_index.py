@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.append(str(ROOT))
-from benchmarks import search, search_index  # noqa: E402
+from benchmarks import index_programs  # noqa: E402
 
 
 def test_script_reports_adding_latency_memory_and_disk(tmp_path):
@@ -25,16 +25,24 @@ def test_script_reports_adding_latency_memory_and_disk(tmp_path):
     assert rows[1]["ours"] <= rows[2]["ours"] and "entries/s" in done.stdout
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of faiss's bindings
-@pytest.mark.parametrize("name", ["Ours", "Faiss", "Lance"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of faiss's and Milvus's bindings
+@pytest.mark.parametrize("name", [None, *index_programs.PEERS])
 def test_programs_find_what_sorting_finds(tmp_path, name):
-    if name != "Ours":
-        pytest.importorskip({"Faiss": "faiss", "Lance": "lancedb"}[name])
-    file = search.draw(tmp_path / "gallery.npy", 500, 8)
-    program, twin = (getattr(search_index, name)(str(file), str(tmp_path / "index"), 64) for _ in range(2))
-    assert program.adding() > 0
+    peer = index_programs.PEERS[name] if name else index_programs.Peer("Ours", "jax_mspac")
+    pytest.importorskip(peer.module)
+    file = index_programs.draw(tmp_path / "gallery.npy", 600, 8)
+    kind = getattr(index_programs, peer.program)
+    program, twin = (kind(str(file), str(tmp_path / "index"), 64) for _ in range(2))
+    assert program.adding() > 0 and program.disk() > 0
     gallery = np.load(file)
-    for wanted, rows in (("none", gallery), ("camera", gallery[3::10])):
-        expected = -np.sort(-twin._drawn(5) @ rows.T, axis=1)[:, :20]
-        np.testing.assert_allclose(program.found(wanted, 5), expected, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(gallery, axis=1), 1, atol=1e-6)
+    for wanted, rows in (("none", np.arange(600)), ("camera", np.arange(3, 600, 10))):
+        numbers, similarities = program.found(wanted, 5)
+        products = twin.drawn(5) @ gallery.T
+        expected = rows[np.argsort(-products[:, rows], axis=1)[:, :20]]
+        if peer.exact:
+            np.testing.assert_array_equal(numbers, expected)
+        valid = numbers >= 0
+        np.testing.assert_allclose(similarities[valid], np.take_along_axis(products, numbers, axis=1)[valid], atol=1e-5)
+        assert set(numbers[valid].tolist()) <= set(rows.tolist()) and valid.any()
     program.close()
