@@ -281,6 +281,7 @@ class Milvus(Program):
             client.upsert(
                 "entries", [entry | {"vector": vector} for entry, vector in zip(entries, features, strict=True)]
             )
+        client.flush("entries")  # the lists are made of what has been written out
         client.load_collection("entries")
 
     def _build(self) -> dict[str, int]:
