@@ -57,15 +57,6 @@ def compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
-@pytest.fixture(autouse=True)
-def optimization(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Only programs that would take longer to run than to compile are optimized."""
-    optimized = request.node.get_closest_marker("optimized") is not None
-    jax.config.update("jax_disable_most_optimizations", not optimized)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def memory_as_it_is() -> Iterator[None]:
     """Malloc's settings hold for a process, and other tests measure its memory."""

@@ -8,6 +8,7 @@ import socket
 
 import jax
 
+from helpers.shallow import TWO_STAGES
 from helpers.small_runs import PROCESSES, _ensure_server, config_of, end, kill
 from jax_mspac import config as config_lib
 from jax_mspac.runs import config_file, evaluate
@@ -25,7 +26,7 @@ def network_config(folder, **changes):
     config = config_of(folder)
     config.method = "mspac"
     config.batch.identities = 8
-    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, ()
+    config.model.backbone, config.model.width, config.model.parts = TWO_STAGES, 4, ()
     config.optimizer.learning_rate = 1e-3
     config.data.test_fraction, config.data.val_fraction = 0.25, 0.2
     config.train.steps, config.checkpoint.every, config.eval.every = 20, 5, 10

@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -123,6 +124,15 @@ def metrics_of(workdir):
     """The entries of metrics.jsonl without the one that is of the clock."""
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if name != "images_per_second"} for line in lines]
+
+
+def killed_after(workdir, step, copy):
+    """A copy of a whole run, its checkpoints and its results, as if it had been killed after saving a step."""
+    shutil.copytree(workdir, copy)
+    for later in [path for path in (copy / FOLDER).iterdir() if int(path.name) > step]:
+        shutil.rmtree(later)
+    (copy / "results.json").unlink()
+    return copy
 
 
 def tensorboard_steps(workdir, tag="loss"):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from helpers.shallow import TWO_STAGES
 from helpers.trees import draw_person
 from jax_mspac import config as config_lib
 from jax_mspac import methods
@@ -17,7 +18,7 @@ def tiny_config(**overrides):
     config.data.height, config.data.width = 64, 32
     config.batch.identities, config.batch.visible, config.batch.infrared = P, K, K
     # A block in each stage, for the sake of compilation.
-    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, (2, 1)
+    config.model.backbone, config.model.width, config.model.parts = TWO_STAGES, 4, (2, 1)
     config.train.steps = 10
     config.update_from_flattened_dict(overrides)
     return config

@@ -133,7 +133,6 @@ TURNS = {
 
 
 @pytest.mark.slow
-@pytest.mark.optimized
 def test_terms_and_gradients(networks):
     players = method().players
     first = {**networks["embedder"], "params": {}}

@@ -233,10 +233,7 @@ def test_a_run_resumes_to_the_bit_and_stops_at_what_is_not_finite_in_any_player(
     assert all({f"gradient_norm_{name}" for name in players} <= line.keys() for line in lines) and len(lines) == 3
     assert all(line[f"gradient_norm_{name}"] > 0 for name in players for line in lines)
 
-    # As if it had been killed after step 1.
-    train(config, tmp_path / "again")
-    for step in (2, 3):
-        (tmp_path / "again" / FOLDER / str(step)).rename(tmp_path / f"gone{step}")
+    small_runs.killed_after(tmp_path / "whole", 1, tmp_path / "again")
     assert train(config, tmp_path / "again")["rows"] == whole["rows"]
     assert small_runs.metrics_of(tmp_path / "again") == lines
     method = methods.build(config, num_identities=5)

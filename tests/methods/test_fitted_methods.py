@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from helpers.shallow import TWO_STAGES
 from helpers.trees import draw_folder_tree
 
 import jax_mspac
@@ -25,7 +26,7 @@ def config_of(folder, method, **changes):
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
     config.train.steps, config.train.log_every, config.checkpoint.every, config.eval.every = 2, 1, 1, 0
     config.eval.trials, config.eval.batch = 2, 8
-    config.model.backbone, config.model.width, config.metric.dims = "resnet10", 4, 5
+    config.model.backbone, config.model.width, config.metric.dims = TWO_STAGES, 4, 5
     config.update_from_flattened_dict(changes)
     return config
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 from helpers import small_runs
+from helpers.shallow import TWO_STAGES
 from helpers.steps import CLASSES, make_batch, run, tiny_config
 
 from jax_mspac import config as config_lib
@@ -102,7 +103,7 @@ def test_a_run_resumes_to_the_bit(tmp_path):
     fields = {
         "method": "mfen",
         "model.parts": (),
-        "model.backbone": "resnet10",
+        "model.backbone": TWO_STAGES,
         "model.width": 4,
         "model.frequency_channels": 4,
         "batch.identities": 4,
@@ -114,10 +115,7 @@ def test_a_run_resumes_to_the_bit(tmp_path):
     config = methods.configured(small_runs.config_of(folder, **fields), chosen=fields)
     assert config.augment.amplitude_exchange == 0.5 and config.model.frequency_statistics
     whole = train(config, tmp_path / "whole")
-    # As if it had been killed after step 1.
-    train(config, tmp_path / "again")
-    for step in (2, 3):
-        (tmp_path / "again" / FOLDER / str(step)).rename(tmp_path / f"gone{step}")
+    small_runs.killed_after(tmp_path / "whole", 1, tmp_path / "again")
     assert train(config, tmp_path / "again")["rows"] == whole["rows"]
     assert small_runs.metrics_of(tmp_path / "again") == small_runs.metrics_of(tmp_path / "whole")
     method = methods.build(config, num_identities=5)

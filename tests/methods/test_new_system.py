@@ -55,10 +55,8 @@ def test_it_trains_resumes_to_the_bit_and_is_evaluated(folder, tmp_path):
     assert moved == [True, False] * 3 + [True]
     assert lines[-1]["loss"] < lines[0]["loss"]
 
-    # As if it had been killed after step 3: between a move and a rest.
-    train(config, tmp_path / "again")
-    for step in range(4, STEPS + 1):
-        (tmp_path / "again" / FOLDER / str(step)).rename(tmp_path / f"gone{step}")
+    # Between a move and a rest.
+    small_runs.killed_after(tmp_path / "whole", 3, tmp_path / "again")
     assert train(config, tmp_path / "again")["rows"] == whole["rows"]
     assert small_runs.metrics_of(tmp_path / "again") == lines
     one, two = (state_of(config, tmp_path / name, STEPS) for name in ("whole", "again"))

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from helpers.shallow import TWO_STAGES
 from helpers.steps import CLASSES, Training, drawn_batch, make_batch, run, tiny_config
 
 from configs import (
@@ -22,7 +23,7 @@ from jax_mspac import config as config_lib
 from jax_mspac import methods
 from jax_mspac.errors import UserError
 from jax_mspac.methods import augmentation
-from jax_mspac.models import resnet, vit
+from jax_mspac.models import vit
 from jax_mspac.models.backbones import BACKBONES
 from jax_mspac.studies import TABLES
 
@@ -118,7 +119,7 @@ def system_config(name, **overrides):
 
 CONFIGS = [
     sysu,
-    pytest.param(sysu_aligngan, marks=pytest.mark.optimized),
+    sysu_aligngan,
     sysu_caj_plus,
     sysu_d2rl,
     sysu_deen,
@@ -169,7 +170,7 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
 @pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.__name__)
 def test_configs_train_without_a_number_that_is_not_finite(config, monkeypatch):
-    monkeypatch.setitem(BACKBONES, "resnet50", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
+    monkeypatch.setitem(BACKBONES, "resnet50", BACKBONES[TWO_STAGES])
     monkeypatch.setitem(BACKBONES, "vit_b16", vit.backbone(depth=2, heads=8))
     config = config.get_config()
     config = methods.configured(config, chosen=config_lib.chosen(config))

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers.shallow import TWO_STAGES
 from helpers.trees import draw_folder_tree
 from PIL import Image
 
@@ -69,7 +70,7 @@ def runs(tmp_path_factory):
     config.data.height, config.data.width = 32, 16
     config.data.val_fraction = 0.3
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
-    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, (2, 1)
+    config.model.backbone, config.model.width, config.model.parts = TWO_STAGES, 4, (2, 1)
     config.train.steps, config.train.log_every, config.checkpoint.every, config.eval.every = 2, 1, 1, 1
     config.eval.trials, config.eval.batch, config.eval.exclude_same_camera, config.eval.baselines = 2, 8, True, True
     run, baseline = tmp_path / "run", tmp_path / "baseline"

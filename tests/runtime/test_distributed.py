@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import sets
 from helpers.joint_runs import Run, network_config, run
-from helpers.small_runs import end, kill, metrics_of, tensorboard_steps
+from helpers.small_runs import end, kill, killed_after, metrics_of, tensorboard_steps
 from helpers.trees import draw_folder_tree
 
 from jax_mspac import methods
@@ -59,15 +59,6 @@ def assert_same_run(one, other):
     assert tables[1]["rows"] == tables[0]["rows"]
 
 
-def resumed_from(workdir, step, copy):
-    """A copy of a run as it was when it had saved a step, and ended there."""
-    shutil.copytree(workdir, copy)
-    for later in [path for path in (copy / FOLDER).iterdir() if int(path.name) > step]:
-        shutil.rmtree(later)
-    (copy / "results.json").unlink()
-    return copy
-
-
 def test_two_processes_are_the_run_of_one(four_devices, two_processes):
     workdir, said = two_processes
     assert_same_run(four_devices, workdir)
@@ -96,7 +87,7 @@ def test_a_metric_that_two_processes_fit_to_learned_features_is_the_one_of_one(f
 @pytest.mark.slow
 @pytest.mark.parametrize("processes, devices", [(1, 1), (1, 2), (1, 8), (2, 2)])
 def test_a_checkpoint_of_four_devices_goes_on_elsewhere(folder, four_devices, tmp_path, processes, devices):
-    workdir = resumed_from(four_devices, 15, tmp_path / "run")
+    workdir = killed_after(four_devices, 15, tmp_path / "run")
     said = run(network_config(folder), workdir, processes=processes, devices=devices)
     assert "resuming from the checkpoint of step 15" in said[0]
     assert_same_run(four_devices, workdir)
@@ -104,7 +95,7 @@ def test_a_checkpoint_of_four_devices_goes_on_elsewhere(folder, four_devices, tm
 
 @pytest.mark.slow
 def test_a_checkpoint_of_two_processes_goes_on_in_one(folder, two_processes, tmp_path):
-    workdir = resumed_from(two_processes[0], 15, tmp_path / "run")
+    workdir = killed_after(two_processes[0], 15, tmp_path / "run")
     assert "resuming from the checkpoint of step 15" in run(network_config(folder), workdir)[0]
     assert_same_run(two_processes[0], workdir)
 
@@ -158,7 +149,7 @@ def _await_steps(started, workdir, steps):
 
 def test_what_one_process_cannot_do_ends_all_with_the_reason(folder, four_devices, tmp_path):
     """Of each pair of processes, the second differs from the first in what the message names."""
-    workdir = resumed_from(four_devices, 15, tmp_path / "run")
+    workdir = killed_after(four_devices, 15, tmp_path / "run")
     config = network_config(folder)
     elsewhere = network_config(folder, **{"data.source": str(tmp_path / "nothing"), "data.data_dir": str(tmp_path)})
     draw_folder_tree(tmp_path / "tree", identities=[f"someone {i}" for i in range(17)], images=1)

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import commands, small_runs
+from helpers.shallow import TWO_STAGES
 from helpers.trees import draw_folder_tree, draw_sysu_tree
 
 import jax_mspac
@@ -38,7 +39,7 @@ def folder_config(tmp_path, **overrides):
     config.data.height, config.data.width = 32, 16
     config.data.test_fraction, config.data.val_fraction = 0.3, 0.3
     config.batch.identities, config.batch.visible, config.batch.infrared = 4, 1, 1
-    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, (2, 1)
+    config.model.backbone, config.model.width, config.model.parts = TWO_STAGES, 4, (2, 1)
     config.train.steps, config.train.log_every = 6, 1
     config.checkpoint.every, config.eval.every = 2, 3
     config.eval.trials, config.eval.batch = 2, 5
