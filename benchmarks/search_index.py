@@ -83,7 +83,7 @@ def measured(
         adding = [program("adding") for program in programs]
         rows = [_compared("adding", "entries/s", adding, details, higher_is_better=True)]
         for wanted in _FILTERS:
-            (numbers, found), *others = [program("found", wanted, 50) for program in programs]
+            (numbers, found), *others = [program("found", wanted, 20) for program in programs]
             for theirs, similarities in others:
                 if exact and not np.allclose(found, similarities, atol=1e-5):
                     raise RuntimeError(

@@ -11,6 +11,7 @@ from jax_mspac.modalities import MODALITIES
 from jax_mspac.runtime import parallel
 
 P, K, CLASSES = 4, 2, 6
+DIMS = 8  # of the features of `tiny_config`
 
 
 def tiny_config(**overrides):

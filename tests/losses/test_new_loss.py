@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import pages
-from helpers.steps import CLASSES, make_batch, run, tiny_config
+from helpers.steps import CLASSES, DIMS, make_batch, run, tiny_config
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
@@ -55,7 +55,7 @@ def test_it_is_learned_with_its_parameters_and_keeps_them_where_they_belong():
         state, metrics = update(state, parallel.shard(make_batch(config), used))
         losses.append(float(metrics["proxy"]))
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:2])
-    assert start.shape == (CLASSES, 32) and np.abs(proxies_of(state) - start).max() > 0.01
+    assert start.shape == (CLASSES, DIMS) and np.abs(proxies_of(state) - start).max() > 0.01
     np.testing.assert_allclose(np.linalg.norm(proxies_of(state), axis=1), 1.0, rtol=1e-5)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from helpers.steps import CLASSES, K, P, make_batch, run, tiny_config
+from helpers.steps import CLASSES, DIMS, K, P, make_batch, run, tiny_config
 
 from jax_mspac import methods
 from jax_mspac.errors import UserError
@@ -80,10 +80,10 @@ def test_switched_off_losses_leave_no_trace():
 def test_part_identity_loss_embeds_stripes():
     config = tiny_config(**{"loss.identity": "part", "model.stripes": 2, "model.parts": ()})
     method, state, _ = abstract_step(config)
-    assert state.training["networks"]["heads"]["params"]["classifier"].shape == (2, 32, CLASSES)
+    assert state.training["networks"]["heads"]["params"]["classifier"].shape == (2, DIMS, CLASSES)
     images = jax.ShapeDtypeStruct((P * K, config.data.height, config.data.width, 3), np.uint8)
     features = jax.eval_shape(lambda v, x: method.embed(v, x, "visible"), state.variables, images)
-    assert features["after_neck"].shape == (P * K, 2 * 32)
+    assert features["after_neck"].shape == (P * K, 2 * DIMS)
 
 
 @pytest.mark.parametrize("centers", ["normalize", "project"])
@@ -93,7 +93,7 @@ def test_projected_centers_stay_unit_and_others_need_not(centers):
     networks = {**state.variables, **state.training["networks"]}
     params = jax.tree.map(lambda x: np.full(x.shape, 2, x.dtype), {name: networks[name]["params"] for name in networks})
     lengths = np.linalg.norm(method.constrain(params)["heads"]["mecen"]["centers"], axis=1)
-    np.testing.assert_allclose(lengths, 1.0 if centers == "project" else 2 * 32**0.5, rtol=1e-6)
+    np.testing.assert_allclose(lengths, 1.0 if centers == "project" else 2 * DIMS**0.5, rtol=1e-6)
 
 
 @pytest.mark.parametrize("p, kept", [(-0.4, 1.0), (1.9, 1.9), (30.0, 10.0)])

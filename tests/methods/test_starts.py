@@ -32,8 +32,9 @@ CLASSES, WIDTH = 100, 64
 )
 def test_new_layers_start_as_the_originals(monkeypatch, name, parameter, deviation):
     monkeypatch.setitem(BACKBONES, "resnet18", resnet.backbone(resnet.BasicBlock, (1, 1, 1, 1)))
-    config = tiny_config(method=name, **{"data.height": 96, "data.width": 32, "model.width": 8, "model.parts": ()})
-    config = methods.configured(config, chosen={"model.parts", "model.width"})
+    network = {"model.backbone": "resnet18", "model.width": 8, "model.parts": ()}
+    config = tiny_config(method=name, **{"data.height": 96, "data.width": 32}, **network)
+    config = methods.configured(config, chosen=network)
     state = jax.jit(methods.build(config, num_identities=CLASSES).init)(jax.random.key(0))
     leaf = {"variables": state.variables, "training": state.training}
     for part in parameter.split("/"):
