@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from helpers.shallow import TWO_STAGES
 from PIL import Image
 
 from jax_mspac import config as config_lib
@@ -196,7 +195,7 @@ def test_map_holds_few_identities_with_both_modalities_and_is_repeatable():
 def test_attention_of_the_method_explains_its_final_map():
     config = config_lib.default_config()
     config.data.height, config.data.width = 64, 32
-    config.model.backbone, config.model.width, config.model.parts = TWO_STAGES, 4, (2, 1)
+    config.model.backbone, config.model.width, config.model.parts = "resnet10", 4, (2, 1)
     method = methods.build(config, num_identities=2)
     variables = jax.jit(method.init)(jax.random.key(0, impl="rbg")).variables
     images = np.random.default_rng(4).integers(0, 256, (3, 64, 32, 3)).astype(np.uint8)

@@ -9,7 +9,6 @@ import re
 import jax
 import numpy as np
 import pytest
-from helpers.shallow import TWO_STAGES
 
 from configs import sysu, sysu_strong
 from jax_mspac import config as config_lib
@@ -31,7 +30,7 @@ def tiny_config():
     with config.giving_way():
         config.data.height, config.data.width = 96, 32
         config.batch.identities, config.batch.visible, config.batch.infrared = 4, 4, 4
-        config.model.backbone, config.model.width = TWO_STAGES, 4
+        config.model.backbone, config.model.width = "resnet10", 4
     return config
 
 
