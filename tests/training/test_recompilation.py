@@ -7,7 +7,6 @@ import jax.monitoring
 import numpy as np
 import pytest
 from helpers import small_runs
-from helpers.shallow import TWO_STAGES
 
 from jax_mspac import methods
 from jax_mspac.methods.base import System
@@ -117,7 +116,7 @@ def run(folder, workdir, **changes):
 
 def test_a_network_is_compiled_in_the_first_epoch_and_never_again(observe, folder, tmp_path, monkeypatch):
     monkeypatch.setitem(methods.METHODS, "tiny", System(title="Tiny", build=build))
-    network = {"model.backbone": TWO_STAGES, "model.width": 4, "model.parts": (2, 1)}
+    network = {"model.backbone": "resnet10", "model.width": 4, "model.parts": (2, 1)}
     network["loss.weighted_regularized.weight"] = 1.0
     run(folder, tmp_path / "run", method="tiny", **network)
     before = observe.before_step
