@@ -7,7 +7,7 @@ import pytest
 from flax import traverse_util
 from helpers import small_runs
 from helpers.shallow import TWO_STAGES
-from helpers.steps import CLASSES, make_batch, run, tiny_config
+from helpers.steps import CLASSES, DIMS, make_batch, run, tiny_config
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
@@ -42,8 +42,10 @@ def shapes(config):
 def test_without_its_parts_it_is_an_ordinary_network_and_each_adds_its_own():
     plain, whole = shapes(mfen(**OFF)), shapes(mfen())
     assert not any("frequency" in name for name in plain)
-    assert plain["embedder/params/neck/scale"].shape == (32,) and plain["heads/params/classifier"].shape[:2] == (1, 32)
-    assert whole["embedder/params/neck/scale"].shape == (64,) and whole["heads/params/classifier"].shape[:2] == (2, 32)
+    assert plain["embedder/params/neck/scale"].shape == (DIMS,)
+    assert plain["heads/params/classifier"].shape[:2] == (1, DIMS)
+    assert whole["embedder/params/neck/scale"].shape == (2 * DIMS,)
+    assert whole["heads/params/classifier"].shape[:2] == (2, DIMS)
     experts = {name for name in whole if "frequency" in name}
     assert {name.split("/")[4] for name in experts} == {"frequency2", "frequency3"} and len(experts) == 2 * 17
 
