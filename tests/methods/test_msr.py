@@ -79,7 +79,7 @@ def test_the_loss_is_the_formula():
 
 
 def test_own_layers_are_pooled_before_the_shared_ones_and_see_one_modality():
-    method = built()
+    method = built(**{"model.backbone": "resnet10"})
     state = jax.jit(method.init)(jax.random.key(0, impl="rbg"))
     assert state.training["networks"].keys() == {"heads", "specific"}
     rng = np.random.default_rng(1)
