@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import small_runs
+from helpers.shallow import TWO_STAGES
 from helpers.steps import CLASSES, tiny_config
 
 import jax_mspac
@@ -114,6 +115,7 @@ def test_a_run_moves_all_of_its_networks_and_ends_with_the_metric(tmp_path):
     fields = {
         "method": "msr",
         "model.parts": (),
+        "model.backbone": TWO_STAGES,
         "model.width": 4,
         "train.steps": 3,
         "checkpoint.every": 1,
