@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import originals
-from helpers.steps import CLASSES, drawn_batch, tiny_config
+from helpers.steps import CLASSES, DIMS, drawn_batch, tiny_config
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
@@ -179,7 +179,7 @@ def test_linear_layers_start_as_torch_s():
     networks = jax.jit(method.init)(jax.random.key(0, impl="rbg")).training["networks"]
     heads, discriminator = networks["heads"]["params"], networks["discriminator"]["params"]
     layers = {512: [heads["classifier"]]}  # inputs -> what starts within 1 / sqrt(inputs) of 0
-    layers |= {32: [*heads["classifier_hidden_0"].values(), *discriminator["hidden_0"].values()]}
+    layers |= {DIMS: [*heads["classifier_hidden_0"].values(), *discriminator["hidden_0"].values()]}
     layers |= {1000: [*discriminator["hidden_1"].values()], 500: [discriminator["logits"]["kernel"]]}
     for inputs, leaves in layers.items():
         for leaf in leaves:
