@@ -207,7 +207,7 @@ class FaissLists(Faiss):
         import faiss
 
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dims), dims, self._lists, faiss.METRIC_INNER_PRODUCT)
-        # 40 examples a list are enough, says FAISS.
+        # FAISS wants 39 examples a list or more.
         index.train(np.ascontiguousarray(self._gallery[:: max(1, len(self._gallery) // (64 * self._lists))]))
         return index
 
@@ -266,8 +266,8 @@ class Milvus(Program):
     def _add(self) -> None:
         from pymilvus import DataType, MilvusClient
 
-        self._client = client = MilvusClient(self._place + ".db")
         self._place += ".db"
+        self._client = client = MilvusClient(self._place)
         schema = client.create_schema(auto_id=False)
         schema.add_field("path", DataType.VARCHAR, max_length=64, is_primary=True)
         schema.add_field("digest", DataType.VARCHAR, max_length=64)

@@ -18,7 +18,6 @@ def tiny_config(**overrides):
     config = config_lib.default_config()
     config.data.height, config.data.width = 64, 32
     config.batch.identities, config.batch.visible, config.batch.infrared = P, K, K
-    # A block in each stage, for the sake of compilation.
     config.model.backbone, config.model.width, config.model.parts = TWO_STAGES, 4, (2, 1)
     config.train.steps = 10
     config.update_from_flattened_dict(overrides)
