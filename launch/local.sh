@@ -24,6 +24,8 @@ shift
 
 address=localhost:${PORT:-$((20000 + RANDOM % 20000))}
 pids=()
+stopped=
+trap 'stopped=yes' TERM INT # until all have started, and then are told
 for ((id = 0; id < count; id++)); do
   command=(env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="${CPU_DEVICES:-1}" "${PYTHON:-python}" -m jax_mspac.main
     --coordinator_address="$address" --num_processes="$count" --process_id="$id" "$@")
@@ -35,19 +37,25 @@ for ((id = 0; id < count; id++)); do
   fi
 done
 
-signaled=
-trap 'signaled=yes; kill -TERM "${pids[@]}" 2> /dev/null || true' TERM INT
+trap 'kill -TERM "${pids[@]}" 2> /dev/null || true' TERM INT
+if [ "$stopped" ]; then
+  kill -TERM "${pids[@]}" 2> /dev/null || true
+fi
 status=0
-for ((ended = 0; ended < ${#pids[@]}; ended++)); do
-  code=0
-  signaled=
-  wait -n || code=$?
-  if [ "$signaled" ]; then # the wait was cut short, no process ended
-    ended=$((ended - 1))
-  elif ((code != 0 && status == 0)); then
-    status=$code
-    # A process that failed leaves the others waiting for it, and TERM would only ask them to save.
-    ((code == 75)) || { sleep 5 && kill -KILL "${pids[@]}" 2> /dev/null; } || true
-  fi
+while ((${#pids[@]} > 0)); do
+  for id in "${!pids[@]}"; do
+    if kill -0 "${pids[id]}" 2> /dev/null; then
+      continue
+    fi
+    code=0
+    wait "${pids[id]}" || code=$?
+    unset "pids[id]"
+    if ((code != 0 && status == 0)); then
+      status=$code
+      # A process that failed leaves the others waiting for it, and TERM would only ask them to save.
+      ((code == 75)) || { sleep 5 && kill -KILL "${pids[@]}" 2> /dev/null; } || true
+    fi
+  done
+  sleep 0.2 || true # `wait -n` would miss those that end before it is called (bash 5.2), and Ctrl-C reaches the sleep
 done
 exit "$status"

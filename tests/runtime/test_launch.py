@@ -31,7 +31,9 @@ POD = {"TPU": "pod", "PROJECT": "p", "ZONE": "z", "FOLDER": "/shared/my code"}
 def launch(script, *arguments, **environment):
     """Status and output of a launch script; nothing but PATH is inherited."""
     environment = {"PATH": os.environ["PATH"], **environment}
-    done = subprocess.run([LAUNCH / script, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [LAUNCH / script, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -115,8 +117,8 @@ def fake_python(tmp_path):
     script = tmp_path / "python"
     script.write_text(
         "#!/usr/bin/env bash\n"
-        f"echo $$ >> {tmp_path}/started\n"
         "trap 'exit 75' TERM\n"
+        f"echo $$ >> {tmp_path}/started\n"
         f'[[ "$*" == *--process_id=1* && -e {tmp_path}/status ]] && exit $(cat {tmp_path}/status)\n'
         "while true; do sleep 0.1; done\n"
     )
@@ -140,6 +142,14 @@ def test_local_tells_every_process_of_a_signal(tmp_path, fake_python):
         assert process.wait(60) == 75
     finally:
         process.kill()
+
+
+def test_local_tells_those_that_start_after_the_signal_too(tmp_path, fake_python):
+    body = fake_python.read_text()
+    fake_python.write_text(body.replace("while", '[[ "$*" == *--process_id=0* ]] && kill -TERM $PPID\nwhile', 1))
+    status, output = launch("local.sh", "40", PYTHON=str(fake_python))
+    assert status in (75, 128 + signal.SIGTERM), output  # the latter from those that were told before their own trap
+    assert not any(pathlib.Path("/proc", pid).exists() for pid in (tmp_path / "started").read_text().split())
 
 
 def tiny_run(folder, workdir):
