@@ -13,18 +13,24 @@ at the place of its nearest image.
 
 import dataclasses
 import itertools
+import typing
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from jax_mspac.errors import UserError
+from jax_mspac.metrics import counting, ranking
 from jax_mspac.metrics.distances import Distances, blocks
+from jax_mspac.metrics.ranking import Scores
 from jax_mspac.protocols.base import RankUnit, RetrievalProtocol, Trial
 
 RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in RANKS), "mAP", "mINP")
-# First rank int [Q], average precision float64 [Q] and inverse negative penalty float64 [Q] of queries with a match.
-Scores = tuple[np.ndarray, np.ndarray, np.ndarray]
+# Counting keeps a pair as one number, where ranking it takes a dozen: it has as many times more of them in a block.
+_PER_PAIR = 12
+# Distances of a block of queries, float [Q, G], and which do not count, bool [Q, G] or None where all do.
+Pairs = tuple[np.ndarray, np.ndarray | None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,16 +70,19 @@ def evaluate(
     """
     distances, query_ids, gallery_ids = np.asarray(distances), np.asarray(query_ids), np.asarray(gallery_ids)
     shape = (query_ids.size, gallery_ids.size)
-    for name, pairs in (("distances", distances), ("excluded", excluded)):
-        if pairs is not None and pairs.shape != shape:
-            raise ValueError(f"{name} has shape {pairs.shape}, expected [queries, gallery] = {shape}")
+    for name, table in (("distances", distances), ("excluded", excluded)):
+        if table is not None and table.shape != shape:
+            raise ValueError(f"{name} has shape {table.shape}, expected [queries, gallery] = {shape}")
     count, (query_codes, gallery_codes) = _codes(query_ids, gallery_ids)
+    if rank_unit not in typing.get_args(RankUnit):
+        raise ValueError(f"rank_unit is {rank_unit!r}; expected 'identity' or 'image'")
     query_positions, gallery_positions = np.arange(query_ids.size), np.arange(gallery_ids.size)
-    scores = []
-    for rows in blocks(query_ids.size, width=gallery_ids.size):
-        pairs = None if excluded is None else excluded[rows]
-        _, ranked = _rank(distances[rows], query_positions[rows], gallery_positions, gallery_codes, pairs)
-        scores.append(score(ranked, query_codes[rows], count, rank_unit))
+
+    def pairs(rows: slice) -> Pairs:
+        _refuse_nan(distances[rows], query_positions[rows], gallery_positions)
+        return distances[rows], None if excluded is None else excluded[rows]
+
+    scores = _scores(pairs, query_codes, gallery_codes, count, rank_unit)
     return _retrieval(scores, max_rank)
 
 
@@ -140,23 +149,50 @@ def _evaluate_trials(
     trials: list[Trial],
     protocol: RetrievalProtocol,
 ) -> list[Retrieval]:
-    """The results of trials of the same queries."""
+    """The results of trials of the same queries, each of which is ranked once where there are several."""
     queries, galleries = trials[0].queries, [trial.gallery for trial in trials]
     union = np.unique(np.concatenate(galleries))
     # Ranking a query that cannot have a match would be wasted.
     queries = queries[np.isin(identities[queries], identities[union])]
-    members = [np.isin(union, gallery) for gallery in galleries]
     count, (codes,) = _codes(identities)
-    scores: list[list[Scores]] = [[] for _ in galleries]
-    for rows in blocks(queries.size, width=union.size):
+
+    def pairs(rows: slice) -> Pairs:
         block = queries[rows]
-        excluded = protocol.excluded_pairs(identities, cameras, block, union)
-        order, ranked = _rank(distances(block, union), block, union, codes[union], excluded)
-        for member, of_trial in zip(members, scores, strict=True):
-            # Every row keeps as many entries as the gallery has, so the flat selection is rectangular.
-            in_gallery = ranked.ravel()[np.flatnonzero(member[order])].reshape(len(block), -1)
-            of_trial.append(score(in_gallery, codes[block], count, protocol.rank_unit))
+        table = distances(block, union)
+        _refuse_nan(table, block, union)
+        return table, protocol.excluded_pairs(identities, cameras, block, union)
+
+    if len(galleries) == 1:
+        scores = [_scores(pairs, codes[queries], codes[union], count, protocol.rank_unit)]
+    else:
+        members = [np.isin(union, gallery) for gallery in galleries]
+        scores = [[] for _ in galleries]
+        for rows in blocks(queries.size, width=union.size):
+            table, excluded = pairs(rows)
+            order, ranked = ranking.rank(table, codes[union], excluded)
+            for member, of_trial in zip(members, scores, strict=True):
+                # Every row keeps as many entries as the gallery has, so the flat selection is rectangular.
+                in_gallery = ranked.ravel()[np.flatnonzero(member[order])].reshape(len(table), -1)
+                of_trial.append(ranking.score(in_gallery, codes[queries[rows]], count, protocol.rank_unit))
     return [_retrieval(of_trial, max(RANKS)) for of_trial in scores]
+
+
+def _scores(
+    pairs: Callable[[slice], Pairs],
+    query_codes: np.ndarray,
+    gallery_codes: np.ndarray,
+    count: int,
+    rank_unit: RankUnit,
+) -> list[Scores]:
+    """Scores of the queries in one gallery, a block of queries, whose pairs are asked for, at a time."""
+    if counting.is_faster(query_codes, gallery_codes):
+        score, width = counting.score, gallery_codes.size // _PER_PAIR
+    else:
+        score, width = ranking.rank_and_score, gallery_codes.size
+    return [
+        score(*pairs(rows), query_codes[rows], gallery_codes, count, rank_unit)
+        for rows in blocks(query_codes.size, width=width)
+    ]
 
 
 def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
@@ -165,81 +201,12 @@ def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:
     return len(names), np.split(codes.astype(np.int32), np.cumsum([len(array) for array in ids])[:-1])
 
 
-def _rank(
-    distances: np.ndarray,
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    gallery_codes: np.ndarray,
-    excluded: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The gallery in ascending distance for each query; for an error `queries` and `gallery` hold their positions.
-
-    Returns:
-      order, int64 [Q, G], gallery positions; and int32 [Q, G], the identity codes in that order, -1 where excluded.
-    """
+def _refuse_nan(distances: np.ndarray, queries: np.ndarray, gallery: np.ndarray) -> None:
+    """Raises an error that names positions, `queries` [Q] and `gallery` [G], of distances [Q, G]."""
     nan = np.isnan(distances)
     if nan.any():
         query, image = np.argwhere(nan)[0]
         raise ValueError(f"the distance of query {queries[query]} and gallery image {gallery[image]} is NaN")
-    order = _stable_order(distances)
-    ranked = gallery_codes[order]
-    if excluded is not None:
-        ranked[np.take_along_axis(excluded, order, axis=1)] = -1
-    return order, ranked
-
-
-def _stable_order(distances: np.ndarray) -> np.ndarray:
-    """The stable argsort of each row: int64 [Q, G]."""
-    if distances.dtype != np.float32:
-        return np.argsort(distances, axis=1, kind="stable")
-    # Several times faster: sort integers that hold the distance in the upper half and the position in the lower one.
-    # Adding zero makes -0 equal to 0. The bits of floats order like integers, the negative ones backwards.
-    bits = (distances + np.float32(0)).view(np.int32)
-    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
-    keys = bits.astype(np.int64)
-    keys <<= 32
-    keys |= np.arange(distances.shape[1])
-    keys.sort(axis=1)
-    keys &= 0xFFFFFFFF
-    return keys
-
-
-def score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: RankUnit) -> Scores:
-    """Scores rankings int32 [Q, G] of codes 0..count-1 of identities in ascending distance, -1 where excluded.
-
-    The queries' codes are int32 [Q]. Scored are those that have a match; fewer than Q where some have none.
-    """
-    matches = ranked == query_codes[:, None]
-    valid = matches.any(axis=1)
-    ranked, matches = ranked[valid], matches[valid]
-    number = matches.sum(axis=1)
-    # Row-major: the matches of a query are consecutive, in ascending rank.
-    query, place = np.divmod(np.flatnonzero(matches), ranked.shape[1])
-    # A rank is a place less the excluded images ahead of it. Few places matter, so they are looked up, not counted.
-    excluded = np.flatnonzero(ranked < 0)
-    start = query * ranked.shape[1]
-    rank = place + 1 - (np.searchsorted(excluded, start + place) - np.searchsorted(excluded, start))
-    last = np.cumsum(number) - 1
-    first = last + 1 - number
-    precision = (np.arange(query.size) - first[query] + 1) / rank
-    average_precision = np.bincount(query, precision, minlength=number.size) / number
-    match rank_unit:
-        case "image":
-            first_rank = rank[first]
-        case "identity":
-            first_rank = _identity_rank(ranked, place[first], count)
-        case _:
-            raise ValueError(f"rank_unit is {rank_unit!r}; expected 'identity' or 'image'")
-    return first_rank, average_precision, number / rank[last]
-
-
-def _identity_rank(ranked: np.ndarray, first_match: np.ndarray, count: int) -> np.ndarray:
-    """One more than the number of identities ahead of the first match: int64 [Q]."""
-    ahead = (np.arange(ranked.shape[1]) < first_match[:, None]) & (ranked >= 0)
-    query, place = np.divmod(np.flatnonzero(ahead), ranked.shape[1])
-    seen = np.zeros((len(ranked), count), bool)
-    seen[query, ranked[query, place]] = True
-    return seen.sum(axis=1) + 1
 
 
 def _retrieval(scores: list[Scores], max_rank: int) -> Retrieval:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from jax_mspac.metrics.retrieval import score
+from jax_mspac.metrics.ranking import score
 from jax_mspac.reporting import style
 
 # A strip ends with the tenth image that counts; excluded ones before it make it longer, up to this many places.

@@ -6,7 +6,7 @@ from helpers.plain_protocols import transcription
 from helpers.sets import PROTOCOLS
 
 from jax_mspac.errors import UserError
-from jax_mspac.metrics import cosine_distances, evaluate, evaluate_protocol
+from jax_mspac.metrics import cosine_distances, counting, evaluate, evaluate_protocol, ranking
 from jax_mspac.protocols import RetrievalProtocol, Trial
 from jax_mspac.protocols.base import same_identity_and_camera
 from jax_mspac.protocols.sysu_mm01 import same_place
@@ -80,6 +80,44 @@ def test_only_the_order_of_distances_counts():
     assert_same(evaluate(infinite, query_ids, gallery_ids), transcription(infinite, query_ids, gallery_ids))
 
 
+@pytest.mark.parametrize("rank_unit", ["identity", "image"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("levels", [None, 1, 5])
+def test_counting_is_ranking_to_the_bit(rank_unit, dtype, levels):
+    rng = np.random.default_rng(1)
+    query_codes, gallery_codes = rng.integers(0, 9, 40), rng.integers(2, 14, 300)  # some have no match
+    distances = rng.normal(size=(40, 300)) + 0.8 * (query_codes[:, None] != gallery_codes)
+    if levels is not None:  # Many ties, negative distances, both zeros and infinity.
+        distances = np.floor(distances * levels) * rng.choice([-1, 1], distances.shape)
+        distances[distances > 2 * levels] = np.inf
+    distances = distances.astype(dtype)
+    some = rng.random((40, 300)) < 0.5
+    some[3] = True  # nothing is left of it
+    for excluded in (None, some, np.ones_like(some)):
+        arguments = distances, excluded, query_codes, gallery_codes, 14, rank_unit
+        for counted, ranked in zip(counting.score(*arguments), ranking.rank_and_score(*arguments), strict=True):
+            np.testing.assert_array_equal(counted, ranked)
+
+
+@pytest.mark.parametrize("per_identity, counted", [(4, True), (2_000, False)])
+def test_large_galleries_are_counted_where_matches_are_few(per_identity, counted, monkeypatch):
+    rng = np.random.default_rng(2)
+    ids = np.arange(20_000) // per_identity
+    rng.shuffle(ids)
+    features = rng.normal(size=(ids.size, 8))
+    images = np.arange(ids.size)
+    trial = Trial(images[:5], images[5:])
+    protocol = RetrievalProtocol("folder", "-", None, "-", (trial,), same_identity_and_camera, "identity")
+    calls = []
+    monkeypatch.setattr(counting, "score", lambda *args, score=counting.score: calls.append(1) or score(*args))
+    row = evaluate_protocol(cosine_distances(features), ids, images % 3, protocol)
+    assert bool(calls) == counted
+    distances = cosine_distances(features)(trial.queries, trial.gallery)
+    excluded = same_identity_and_camera(ids[:5], images[:5] % 3, ids[5:], images[5:] % 3)
+    _, mean_average_precision, _, queries = transcription(distances, ids[:5], ids[5:], excluded, "identity")
+    assert row["mAP"]["mean"] == pytest.approx(mean_average_precision) and row["queries"] == queries
+
+
 def test_perfect_and_worst_search():
     ids = np.arange(30)
     apart = (ids[:, None] != ids[None, :]).astype(np.float32)
@@ -96,6 +134,8 @@ def test_mistakes_are_named():
     broken[1, 2] = np.nan
     with pytest.raises(ValueError, match="query 1 and gallery image 2 is NaN"):
         evaluate(broken, ids, gallery)
+    with pytest.raises(ValueError, match="rank_unit is 'person'; expected 'identity' or 'image'"):
+        evaluate(distances, ids, gallery, rank_unit="person")
     with pytest.raises(ValueError, match=r"distances has shape \(2, 3\)"):
         evaluate(distances, ids, ids)
     with pytest.raises(ValueError, match="excluded has shape"):
