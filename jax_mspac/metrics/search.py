@@ -4,6 +4,9 @@ Only one block of similarities exists at a time, so the gallery may be larger th
 similarities are in the order of gallery positions, as in `retrieval`.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,19 +65,12 @@ def _on_host(queries: np.ndarray, gallery: np.ndarray, k: int, block: int) -> Fo
     count = len(queries)
     block = min(block, len(gallery))
     size = max(1, min(_CHUNK, block // (_CHUNKS_PER_RESULT * k)))
-    table = np.empty((-(-block // size), size, count), np.float32)
-    flat = table.reshape(-1, count)
     # Query, similarity and position of what may be among the top k: those as of the last sorting, and newer ones.
     found: tuple[np.ndarray, ...]
     found = np.repeat(np.arange(count), k), np.full(count * k, -np.inf, np.float32), np.full(count * k, -1)
     newer: list[tuple[np.ndarray, ...]] = []
     worst = np.full(count, -np.inf, np.float32)
-    for start in range(0, len(gallery), block):
-        images = np.asarray(gallery[start : start + block], np.float32)
-        np.matmul(images, queries.T, out=flat[: len(images)])
-        # With a feature that is not finite no similarity is.
-        _check("gallery", np.isfinite(flat[: len(images), 0]), start)
-        flat[len(images) :] = -np.inf
+    for start, table in _tables(queries, gallery, block, size):
         # Of equal similarities the earlier image counts: what only equals the worst is no candidate.
         peaks = table.max(axis=1)
         chunk, query = np.nonzero(peaks > worst)
@@ -95,6 +91,30 @@ def _on_host(queries: np.ndarray, gallery: np.ndarray, k: int, block: int) -> Fo
             found, newer = tuple(column[best] for column in found), []
             worst = found[1].reshape(count, k)[:, -1]
     return found[1].reshape(count, k), found[2].reshape(count, k)
+
+
+def _tables(queries: np.ndarray, gallery: np.ndarray, block: int, size: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Each block's first position and its similarities, float32 [chunks, size, Q], -inf beyond the gallery's end.
+
+    While one is looked at, a thread multiplies the next: looking takes one core, and reading a file none.
+    """
+    tables = [np.empty((-(-block // size), size, len(queries)), np.float32) for _ in range(2)]
+
+    def fill(start: int, table: np.ndarray) -> None:
+        flat = table.reshape(-1, len(queries))
+        images = np.asarray(gallery[start : start + block], np.float32)
+        np.matmul(images, queries.T, out=flat[: len(images)])
+        # With a feature that is not finite no similarity is.
+        _check("gallery", np.isfinite(flat[: len(images), 0]), start)
+        flat[len(images) :] = -np.inf
+
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(fill, 0, tables[0])
+        for turn, start in enumerate(range(0, len(gallery), block)):
+            following.result()
+            if start + block < len(gallery):
+                following = thread.submit(fill, start + block, tables[(turn + 1) % 2])
+            yield start, tables[turn % 2]
 
 
 def _best(owner: np.ndarray, value: np.ndarray, position: np.ndarray, k: int) -> np.ndarray:

@@ -32,7 +32,7 @@ def launch(script, *arguments, **environment):
     """Status and output of a launch script; nothing but PATH is inherited."""
     environment = {"PATH": os.environ["PATH"], **environment}
     done = subprocess.run(
-        [LAUNCH / script, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+        [LAUNCH / script, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     return done.returncode, done.stdout + done.stderr
 
