@@ -3,7 +3,7 @@
     python benchmarks/retrieval.py --sysu_lists FOLDER --queries 100 --json retrieval.json
 
 Each of our figures is of a process of its own, whose peak of resident memory is in the row: interpreter, features and
-all. The transcription is `tests/plain_protocols.py`. Features are drawn: identities are clusters.
+all. The transcription is `tests/helpers/plain_protocols.py`. Features are drawn: identities are clusters.
 """
 
 import multiprocessing

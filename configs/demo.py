@@ -7,7 +7,7 @@ Without ImageNet weights and hours on a GPU, a few things differ from the paper'
 gray (color separates people in training, but does not help across modalities), one stem for both modalities, and
 features averaged over horizontal flips.
 
-Takes: under 3 minutes of training on two CPU cores, 5 with the installation and the drawing of the people.
+Takes: under 3 minutes of training on two CPU cores, 4 with the installation and the drawing of the people.
 Expect: infrared -> RGB rank-1 about 21 % and mAP about 23 %; chance is 1.5 % and 4.3 %, HOG 6.6 % and 8.8 %.
 """
 

@@ -9,7 +9,7 @@ compare features have nothing useful to compare. There are fewer people and step
 the other modality is new.
 
 Needs: the workdir runs/start of the first command, or another: --config.model.pretrained=WORKDIR.
-Takes: 45 to 90 seconds a run on two CPU cores, by the system.
+Takes: 45 to 90 seconds a run on two CPU cores for most systems, 7 to 10 minutes for d2rl and aligngan.
 """
 
 from configs import study

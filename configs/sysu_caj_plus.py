@@ -1,4 +1,4 @@
-"""SYSU-MM01 with CAJ+ at the settings of its public code: ResNet-50 from ImageNet weights, 288x144, 8 x (8 + 4) images.
+"""SYSU-MM01 with CAJ+ at the settings of its public code: ResNet-50 from ImageNet weights, 288x144, 8 x (4 + 4) images.
 
     python -m jax_mspac.main --config configs/sysu_caj_plus.py --config.data.source=/path/to/SYSU-MM01
 

@@ -6,7 +6,7 @@
 The first command reads a checkpoint that the public code of a system has saved (.t, .pth, .pt, .safetensors). It writes
 the folder of a run, which jax_mspac.load, --mode evaluate, jax_mspac.report and --config.model.pretrained open like any
 other; --config says which data it is evaluated on. The second command writes a file that the public code loads. Files
-written by torch need torch: pip install 'jax_mspac[torch]'.
+written by torch need torch: pip install -r requirements/torch.txt.
 """
 
 import pathlib

@@ -42,6 +42,8 @@ if [ "$stopped" ]; then
   kill -TERM "${pids[@]}" 2> /dev/null || true
 fi
 status=0
+failed=
+patience=25 # times 0.2 s
 while ((${#pids[@]} > 0)); do
   for id in "${!pids[@]}"; do
     if kill -0 "${pids[id]}" 2> /dev/null; then
@@ -50,12 +52,17 @@ while ((${#pids[@]} > 0)); do
     code=0
     wait "${pids[id]}" || code=$?
     unset "pids[id]"
-    if ((code != 0 && status == 0)); then
+    if ((code == 75 && status == 0)); then
+      status=75
+    elif ((code != 0 && code != 75 && (status == 0 || status == 75))); then
       status=$code
-      # A process that failed leaves the others waiting for it, and TERM would only ask them to save.
-      ((code == 75)) || { sleep 5 && kill -KILL "${pids[@]}" 2> /dev/null; } || true
+      failed=yes
     fi
   done
+  # A process that failed leaves the others waiting for it, and TERM would only ask them to save.
+  if [ "$failed" ] && ((patience-- == 0)); then
+    kill -KILL "${pids[@]}" 2> /dev/null || true
+  fi
   sleep 0.2 || true # `wait -n` would miss those that end before it is called (bash 5.2), and Ctrl-C reaches the sleep
 done
 exit "$status"

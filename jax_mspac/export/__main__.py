@@ -3,7 +3,7 @@
 --to safetensors  a folder that jax_mspac.load opens: config.json, model.safetensors and a card
 --to hub          the same as a repository of the Hugging Face Hub: --repo OWNER/NAME [--private]
 --to stablehlo    one program for CPUs, NVIDIA GPUs and TPUs, run by JAX alone
---to onnx         a graph for each modality (needs pip install 'jax_mspac[onnx]', see docs/export.md)
+--to onnx         a graph for each modality (needs further packages, see docs/export.md)
 --to torch        a file for the public PyTorch code of the system, as python -m jax_mspac.convert --to torch
 """
 

@@ -33,7 +33,7 @@ def score(
     """
     first_rank, ranks, number = [], [np.empty(0, np.int64)], []
     for row, code in enumerate(query_codes):
-        of_row, codes = distances[row], gallery_codes
+        of_row, codes = np.ascontiguousarray(distances[row]), gallery_codes
         if excluded is not None and excluded[row].any():
             kept = ~excluded[row]
             of_row, codes = of_row[kept], codes[kept]

@@ -1,9 +1,10 @@
 """Exact search: the images of a gallery that are most similar to each query.
 
-Only one block of similarities exists at a time, so the gallery may be larger than memory: a `numpy.memmap`, say. Equal
+Only two blocks of similarities exist at a time, so the gallery may be larger than memory: a `numpy.memmap`, say. Equal
 similarities are in the order of gallery positions, as in `retrieval`.
 """
 
+import contextvars
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from jax_mspac.errors import UserError
 
-# Similarities at a time: 16 MB, and large enough a product to keep all cores busy.
+# Similarities of a block: 16 MB, and large enough a product to keep all cores busy.
 PAIRS = 2**22
 # Queries at a time; more would leave too few gallery images for a block.
 _QUERIES = 1024
@@ -32,10 +33,11 @@ def search(queries: np.ndarray, gallery: np.ndarray, *, k: int, pairs: int = PAI
 
     Args:
       queries: float [Q, D].
-      gallery: float [G, D]; read by slices, which are converted to float32. Where there is an accelerator it does the
+      gallery: float [G, D]; read by slices, in a thread of their own where there are several, and converted to float32.
+        Where there is an accelerator it does the
         search, and the gallery may be a `jax.Array` that lies there.
       k: how many, at most G.
-      pairs: similarities to hold at a time.
+      pairs: similarities of a block.
 
     Returns:
       Similarities, float32 [Q, k], in descending order, and positions in the gallery, int64 [Q, k].
@@ -98,7 +100,7 @@ def _tables(queries: np.ndarray, gallery: np.ndarray, block: int, size: int) -> 
 
     While one is looked at, a thread multiplies the next: looking takes one core, and reading a file none.
     """
-    tables = [np.empty((-(-block // size), size, len(queries)), np.float32) for _ in range(2)]
+    shape = (-(-block // size), size, len(queries))
 
     def fill(start: int, table: np.ndarray) -> None:
         flat = table.reshape(-1, len(queries))
@@ -108,13 +110,19 @@ def _tables(queries: np.ndarray, gallery: np.ndarray, block: int, size: int) -> 
         _check("gallery", np.isfinite(flat[: len(images), 0]), start)
         flat[len(images) :] = -np.inf
 
+    table, other = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    fill(0, table)
+    if len(gallery) <= block:
+        yield 0, table
+        return
+    context = contextvars.copy_context()  # how the caller wants floating-point errors to be treated
     with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(fill, 0, tables[0])
-        for turn, start in enumerate(range(0, len(gallery), block)):
+        for start in range(block, len(gallery), block):
+            following = thread.submit(context.run, fill, start, other)
+            yield start - block, table
             following.result()
-            if start + block < len(gallery):
-                following = thread.submit(fill, start + block, tables[(turn + 1) % 2])
-            yield start, tables[turn % 2]
+            table, other = other, table
+        yield start, table
 
 
 def _best(owner: np.ndarray, value: np.ndarray, position: np.ndarray, k: int) -> np.ndarray:

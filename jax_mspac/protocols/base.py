@@ -3,7 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,6 +12,12 @@ from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
 
 Exclusion = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 RankUnit = Literal["identity", "image"]
+
+
+def check_rank_unit(unit: str) -> None:
+    """Raises a ValueError for what is no rank unit."""
+    if unit not in get_args(RankUnit):
+        raise ValueError(f"rank_unit is {unit!r}; expected 'identity' or 'image'")
 
 
 # The names of both search directions.
@@ -52,6 +58,7 @@ class RetrievalProtocol:
 
     Raises:
       UserError: there is no trial, or one without queries or without gallery.
+      ValueError: the rank unit is unknown.
     """
 
     name: str
@@ -63,6 +70,7 @@ class RetrievalProtocol:
     rank_unit: RankUnit
 
     def __post_init__(self):
+        check_rank_unit(self.rank_unit)
         where = f"protocol {self.name!r}, mode {self.mode!r}, {self.direction}"
         if not self.trials:
             raise UserError(f"{where}: no trials; set the number of trials to 1 or more")

@@ -1,4 +1,4 @@
-"""An index of embedded images: python -m jax_mspac.search add|query|list|info|remove|calibrate --index DIR ...
+"""An index of embedded images: python -m jax_mspac.search ACTION --index DIR ...
 
     add    --index DIR --model WORKDIR --images FOLDER --modality visible [--camera NAME] [--time TIME] [--metadata CSV]
     add    --index DIR --model WORKDIR --video FILE --boxes FILE --modality visible [--camera NAME] [--time TIME]
@@ -96,6 +96,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "source", None, "With calibrate: folder of the run's images, if it has moved.", flag_values=values
     )
     add_command.define_flags(values)
+    flags.adopt_module_key_flags(add_command, values)  # --help shows them, too
     flags.DEFINE_string(
         "data_dir", None, "With calibrate: folder of the prepared sets, if it has moved.", flag_values=values
     )

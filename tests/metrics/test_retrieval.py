@@ -136,6 +136,9 @@ def test_mistakes_are_named():
         evaluate(broken, ids, gallery)
     with pytest.raises(ValueError, match="rank_unit is 'person'; expected 'identity' or 'image'"):
         evaluate(distances, ids, gallery, rank_unit="person")
+    trial = Trial(np.arange(1), np.arange(1, 3))
+    with pytest.raises(ValueError, match="rank_unit is 'person'; expected 'identity' or 'image'"):
+        RetrievalProtocol("folder", "-", None, "-", (trial,), None, "person")
     with pytest.raises(ValueError, match=r"distances has shape \(2, 3\)"):
         evaluate(distances, ids, ids)
     with pytest.raises(ValueError, match="excluded has shape"):

@@ -133,6 +133,15 @@ def test_local_ends_the_others_of_a_process_that_failed(tmp_path, fake_python):
     assert not any(pathlib.Path("/proc", pid).exists() for pid in (tmp_path / "started").read_text().split())
 
 
+def test_local_ends_the_others_when_one_failed_while_another_saved(tmp_path, fake_python):
+    (tmp_path / "status").write_text("3")
+    body = fake_python.read_text()
+    fake_python.write_text(body.replace("while", '[[ "$*" == *--process_id=0* ]] && exit 75\nwhile', 1))
+    status, output = launch("local.sh", "3", PYTHON=str(fake_python))
+    assert status == 3, output
+    assert not any(pathlib.Path("/proc", pid).exists() for pid in (tmp_path / "started").read_text().split())
+
+
 def test_local_tells_every_process_of_a_signal(tmp_path, fake_python):
     environment = {"PATH": os.environ["PATH"], "PYTHON": str(fake_python)}
     process = subprocess.Popen([LAUNCH / "local.sh", "2"], env=environment, cwd=ROOT)
