@@ -54,7 +54,7 @@ while ((${#pids[@]} > 0)); do
     unset "pids[id]"
     if ((code == 75 && status == 0)); then
       status=75
-    elif ((code != 0 && code != 75 && (status == 0 || status == 75))); then
+    elif ((code != 0 && code != 75)) && [ -z "$failed" ]; then
       status=$code
       failed=yes
     fi

@@ -39,19 +39,6 @@ def _stable_order(distances: np.ndarray) -> np.ndarray:
     return keys
 
 
-def rank_and_score(
-    distances: np.ndarray,
-    excluded: np.ndarray | None,
-    query_codes: np.ndarray,
-    gallery_codes: np.ndarray,
-    count: int,
-    rank_unit: RankUnit,
-) -> Scores:
-    """What `counting.score` gives, by ranking."""
-    _, ranked = rank(distances, gallery_codes, excluded)
-    return score(ranked, query_codes, count, rank_unit)
-
-
 def score(ranked: np.ndarray, query_codes: np.ndarray, count: int, rank_unit: RankUnit) -> Scores:
     """Scores rankings int32 [Q, G] of codes 0..count-1 of identities in ascending distance, -1 where excluded.
 

@@ -183,14 +183,17 @@ def _scores(
     rank_unit: RankUnit,
 ) -> list[Scores]:
     """Scores of the queries in one gallery, a block of queries, whose pairs are asked for, at a time."""
-    if counting.is_faster(query_codes, gallery_codes):
-        score, width = counting.score, gallery_codes.size // _PER_PAIR
-    else:
-        score, width = ranking.rank_and_score, gallery_codes.size
-    return [
-        score(*pairs(rows), query_codes[rows], gallery_codes, count, rank_unit)
-        for rows in blocks(query_codes.size, width=width)
-    ]
+    counted = counting.is_faster(query_codes, gallery_codes)
+    scores = []
+    for rows in blocks(query_codes.size, width=gallery_codes.size // (_PER_PAIR if counted else 1)):
+        distances, excluded = pairs(rows)
+        if counted:
+            of_block = counting.score(distances, excluded, query_codes[rows], gallery_codes, count, rank_unit)
+        else:
+            _, ranked = ranking.rank(distances, gallery_codes, excluded)
+            of_block = ranking.score(ranked, query_codes[rows], count, rank_unit)
+        scores.append(of_block)
+    return scores
 
 
 def _codes(*ids: np.ndarray) -> tuple[int, list[np.ndarray]]:

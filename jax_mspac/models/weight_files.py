@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from jax_mspac.errors import UserError
-from jax_mspac.runtime.command import installing
 from jax_mspac.runtime.files import write_whole
 
 HUB = "hf://"
@@ -138,7 +137,7 @@ def _torch(path: Path) -> ModuleType:
         import torch
     except ImportError as error:
         raise UserError(
-            f"{path}: {path.suffix} files need torch: {installing('torch')}, or another program that makes "
+            f"{path}: {path.suffix} files need torch: pip install torch, or another program that makes "
             ".safetensors of them"
         ) from error
     return torch

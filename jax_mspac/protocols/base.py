@@ -13,15 +13,14 @@ from jax_mspac.modalities import INFRARED, MODALITIES, VISIBLE
 Exclusion = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 RankUnit = Literal["identity", "image"]
 
+# The names of both search directions.
+DIRECTIONS = (f"{VISIBLE}->{INFRARED}", f"{INFRARED}->{VISIBLE}")
+
 
 def check_rank_unit(unit: str) -> None:
     """Raises a ValueError for what is no rank unit."""
     if unit not in get_args(RankUnit):
         raise ValueError(f"rank_unit is {unit!r}; expected 'identity' or 'image'")
-
-
-# The names of both search directions.
-DIRECTIONS = (f"{VISIBLE}->{INFRARED}", f"{INFRARED}->{VISIBLE}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
