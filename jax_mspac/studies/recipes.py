@@ -8,8 +8,14 @@ from jax_mspac.studies.base import Row, Table
 _INGREDIENTS: dict[str, dict[str, tuple[Any, Any]]] = {
     "channel exchange": {"augment.channel_exchange": (0.0, 0.5)},
     "random erasing": {"augment.erasing": (0.0, 0.5)},
-    "GeM pooling": {"model.pooling": ("average", "gem"), "model.gem_learned": (True, False)},
-    "weighted triplet": {"loss.weighted_regularized.weight": (0.0, 1.0)},
+    "identity of stripes": {"loss.identity": ("global", "part")},
+    "AdamW": {
+        "optimizer.name": ("sgd", "adamw"),
+        "optimizer.learning_rate": (0.1, 5e-4),
+        "optimizer.backbone_factor": (0.1, 1.0),
+        "optimizer.weight_decay": (5e-4, 0.01),
+        "optimizer.schedule": ("step", "cosine"),
+    },
     "horizontal flips": {"eval.flip": (False, True)},
 }
 _PLAIN = {field: plain for fields in _INGREDIENTS.values() for field, (plain, _) in fields.items()}

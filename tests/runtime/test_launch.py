@@ -171,7 +171,7 @@ def tiny_run(folder, workdir):
         *("--config.data.height=32", "--config.data.width=16", "--config.data.test_fraction=0.3"),
         *("--config.batch.identities=4", "--config.batch.visible=1", "--config.batch.infrared=1"),
         *("--config.model.backbone=resnet10", "--config.model.width=4", "--config.model.parts=2,1"),
-        "--config.eval.batch=5",
+        *("--config.loss.identity=global", "--config.eval.batch=5"),
         *("--config.train.steps=200", "--config.train.log_every=1", "--config.checkpoint.every=4"),
     ]
 

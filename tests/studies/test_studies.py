@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import sysu, sysu_strong
+from configs import folder, sysu, sysu_strong
 from jax_mspac import config as config_lib
 from jax_mspac import methods, reproduce
 from jax_mspac.errors import UserError
@@ -164,7 +164,7 @@ def test_recipes_are_those_of_the_configs():
     rows = {row.name: row.settings for row in TABLES["recipes"].rows}
     changed = {line.split()[0].removeprefix("config.") for line in config_file.differences(plain, strong, ())}
     assert changed == rows["plain"].keys() == rows["strong"].keys()
-    for config, row in ((plain, rows["plain"]), (strong, rows["strong"])):
+    for config, row in ((plain, rows["plain"]), (strong, rows["strong"]), (folder.get_config(), rows["strong"])):
         assert {field: operator.attrgetter(field)(config) for field in row} == row
     # Each ingredient changes its own fields and no other; all of them are the strong recipe.
     added = [dict(settings.items() - rows["plain"].items()) for name, settings in rows.items() if name.startswith("+")]
