@@ -75,6 +75,7 @@ def input_gradient(kernel: jax.Array, ct: jax.Array, padding: Padding) -> jax.Ar
     return _filtered(ct, kernel[::-1, ::-1], (down, along), contract=2)
 
 
+@functools.partial(jax.jit, static_argnums=2, inline=True)
 def kernel_gradient(x: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
     """The cotangent [3, 3, C, K] of the kernel of `conv` for ct [N, H', W', K], that of its output."""
     tiles = _tiles(ct.shape[1:3])
@@ -84,6 +85,8 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
     return jnp.matmul(_KERNELS.T, products.reshape(len(_KERNELS), -1)).reshape(3, 3, *products.shape[2:])
 
 
+# Layers of one shape are traced once, which takes long for so many small operations; none is a function of its own.
+@functools.partial(jax.jit, static_argnums=2, static_argnames="contract", inline=True)
 def _filtered(x: jax.Array, kernel: jax.Array, padding: Padding, *, contract: int) -> jax.Array:
     """The convolution; the products contract axis 1 of [entries, C, K] with the channels of x, or axis 2."""
     n, *lengths, _ = x.shape
@@ -126,8 +129,11 @@ def _transformed(x: jax.Array, matrix: ArrayLike, before: Sequence[int], tiles: 
 
 def _combined(matrix: ArrayLike, terms: Sequence[jax.Array] | jax.Array) -> list[jax.Array]:
     """The matrix times a vector of arrays, without its zeros; an array of terms is a vector along its first axis."""
+    # `lax` traces these many operations several times as fast as operators do.
     return [
-        jnp.asarray(sum(term if w == 1 else float(w) * term for w, term in zip(row, terms, strict=True) if w))
+        functools.reduce(
+            lax.add, [term if w == 1 else lax.mul(term, float(w)) for w, term in zip(row, terms, strict=True) if w]
+        )
         for row in matrix
     ]
 

@@ -14,7 +14,6 @@ The identity loss is a mean over both modalities, where L_G has a sum: weight 2.
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -68,7 +67,7 @@ class CmGan(learned.Learned):
         )
         return {**super().players, "discriminator": discriminator}
 
-    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+    def networks(self, key: jax.Array, features: learned.Shapes) -> dict[str, PyTree]:
         _, parts, dim = features[self.identity.identity_feature].shape
         discriminator = self.discriminator.init(jax.random.fold_in(key, 1), jnp.zeros((1, parts * dim)))
         return {**super().networks(key, features), "discriminator": discriminator}

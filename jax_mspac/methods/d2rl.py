@@ -127,12 +127,13 @@ class D2rl(learned.Learned):
             **super().players,
         }
 
-    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> dict[str, PyTree]:
+    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> tuple[dict[str, PyTree], learned.Shapes]:
         pixels = {modality: _pixels(x, modality) for modality, x in images.items()}
         translators = self.translators.init(jax.random.fold_in(key, 1), pixels)
-        return {**super().variables(key, images), "translators": translators}
+        variables, features = super().variables(key, images)
+        return {**variables, "translators": translators}, features
 
-    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+    def networks(self, key: jax.Array, features: learned.Shapes) -> dict[str, PyTree]:
         images = {modality: jnp.zeros((1, *self.image_size, CHANNELS[modality])) for modality in MODALITIES}
         discriminators = self.critics.init(jax.random.fold_in(key, 1), images)
         return {**super().networks(key, features), "discriminators": discriminators}

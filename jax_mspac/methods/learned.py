@@ -25,6 +25,8 @@ from jax_mspac.runtime.fields import ConfigDict
 from jax_mspac.settings import Collector, Problem, at_least, check, setting
 
 PyTree = Any
+# Of features by name.
+Shapes = Mapping[str, jax.ShapeDtypeStruct]
 
 # Settings that most systems share: the plain network and the identity loss alone.
 IDENTITY_ALONE = {
@@ -135,16 +137,19 @@ class Learned:
     def init(self, key: jax.Array) -> State:
         embedder_key, heads_key = jax.random.split(key)
         images = {modality: jnp.zeros((1, *self.image_size, 3)) for modality in MODALITIES}
-        variables = self.variables(embedder_key, images)
-        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), variables["embedder"])
+        variables, features = self.variables(embedder_key, images)
         return initial(self.players, variables, self.networks(heads_key, features))
 
-    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> dict[str, PyTree]:
-        """The networks that embedding needs: network -> variables; `images` are normalized ones of both modalities."""
-        return {"embedder": self.embedder.init(key, images, train=False)}
+    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> tuple[dict[str, PyTree], Shapes]:
+        """The networks that embedding needs, network -> variables, and the shapes of what `embedded` makes of images.
 
-    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
-        """What training needs beside the embedder: network -> variables; `features` are the shapes of `embedded`."""
+        The images are normalized ones of both modalities.
+        """
+        features, embedder = self.embedder.init_with_output(key, images, train=False)
+        return {"embedder": embedder}, jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), features)
+
+    def networks(self, key: jax.Array, features: Shapes) -> dict[str, PyTree]:
+        """What training needs beside them: network -> variables; `features` are the shapes of `embedded`."""
         return {"heads": self.heads.init(key, jnp.zeros(features["after_neck"].shape))}
 
     def load_pretrained(self, state: State, tensors: Mapping[str, np.ndarray], *, source: str) -> State:

@@ -10,7 +10,6 @@ where q has no gradient. Before each step a copy takes `update_rate` of its clas
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -70,7 +69,7 @@ class Mpanet(learned.Learned):
         (player,) = super().players.values()
         return {"embedder": dataclasses.replace(player, networks=(*player.networks, CLASSIFIERS))}
 
-    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+    def networks(self, key: jax.Array, features: learned.Shapes) -> dict[str, PyTree]:
         _, parts, dim = features[self.identity.identity_feature].shape
         made = self.classifiers.init(jax.random.fold_in(key, 1), jnp.zeros((2, parts * dim)), 1)
         return {**super().networks(key, features), CLASSIFIERS: made, COPIES: jax.tree.map(jnp.copy, made)}

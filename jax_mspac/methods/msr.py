@@ -67,7 +67,12 @@ class Msr(learned_metric.LearnedMetric):
         (player,) = super().players.values()
         return {"embedder": dataclasses.replace(player, networks=(*player.networks, SPECIFIC))}
 
-    def networks(self, key: jax.Array, features: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, PyTree]:
+    def variables(self, key: jax.Array, images: Mapping[str, jax.Array]) -> tuple[dict[str, PyTree], learned.Shapes]:
+        variables, _ = super().variables(key, images)
+        features, _ = jax.eval_shape(lambda v: self.embedded(v, images, train=False), variables["embedder"])
+        return variables, features
+
+    def networks(self, key: jax.Array, features: learned.Shapes) -> dict[str, PyTree]:
         *_, dim = features[SPECIFIC].shape
         heads = self.specific_heads.init(jax.random.fold_in(key, 1), jnp.zeros((len(MODALITIES), dim)), 1)
         return {**super().networks(key, features), SPECIFIC: heads}
