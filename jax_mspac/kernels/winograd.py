@@ -30,7 +30,7 @@ _DATA = [[2, -1, -2, 1, 0], [0, -2, -1, 1, 0], [0, 2, -3, 1, 0], [0, -1, 0, 1, 0
 _KERNEL = [[1 / 2, 0, 0], [-1 / 2, -1 / 2, -1 / 2], [-1 / 6, 1 / 6, -1 / 6], [1 / 6, 1 / 3, 2 / 3], [0, 0, 1]]
 _OUTPUT = [[1, 1, 1, 1, 0], [0, 1, -1, 2, 0], [0, 1, 1, 4, 1]]
 # Of a whole kernel, which is small: [25, 9].
-_KERNELS = np.kron(np.array(_KERNEL), np.array(_KERNEL)).astype(np.float32)
+_KERNELS = np.kron(np.array(_KERNEL), np.array(_KERNEL))
 
 
 # From here on, additions cost less than the multiplications that they save.
@@ -82,7 +82,8 @@ def kernel_gradient(x: jax.Array, ct: jax.Array, padding: Padding) -> jax.Array:
     data = _transformed(x, _DATA, [low for low, _ in padding], tiles)
     outputs = _transformed(ct, np.transpose(_OUTPUT), (0, 0), tiles)
     products = jnp.stack([_product(x, ct, 1, 1) for x, ct in zip(data, outputs, strict=True)], axis=1)
-    return jnp.matmul(_KERNELS.T, products.reshape(len(_KERNELS), -1)).reshape(3, 3, *products.shape[2:])
+    kernel = jnp.matmul(_KERNELS.T.astype(x.dtype), products.reshape(len(_KERNELS), -1))
+    return kernel.reshape(3, 3, *products.shape[2:])
 
 
 # Layers of one shape are traced once, which takes long for so many small operations; none is a function of its own.
@@ -93,7 +94,8 @@ def _filtered(x: jax.Array, kernel: jax.Array, padding: Padding, *, contract: in
     size = [length + low + high - 2 for length, (low, high) in zip(lengths, padding, strict=True)]
     tiles = _tiles(size)
     data = _transformed(x, _DATA, [low for low, _ in padding], tiles)
-    kernels = jnp.matmul(_KERNELS, kernel.reshape(9, -1)).reshape(len(_KERNEL), len(_KERNEL), *kernel.shape[2:])
+    kernels = jnp.matmul(_KERNELS.astype(x.dtype), kernel.reshape(9, -1))
+    kernels = kernels.reshape(len(_KERNEL), len(_KERNEL), *kernel.shape[2:])
     products = [_product(entries, kernels[:, j], 2, contract) for j, entries in enumerate(data)]
     columns = [_combined(_OUTPUT, column) for column in _combined(_OUTPUT, products)]
     # From each place in a tile, an image of tiles, to an image of pixels, less what the last tiles have too much.

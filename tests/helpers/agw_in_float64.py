@@ -31,7 +31,7 @@ STEPS = 3
 def main() -> None:
     method, state = original_steps.agw()
     embedders.problems = lambda *_, **__: []  # no setting asks for 64 bits
-    method = dataclasses.replace(method, embedder=method.embedder.clone(dtype="float64", kernels="native"))
+    method = dataclasses.replace(method, embedder=method.embedder.clone(dtype="float64"))
     state = jax.tree.map(lambda x: x if x.dtype == np.int32 else np.asarray(x, np.float64), state)
     before = {**state.variables, **state.training["networks"]}
     before = {name: network["params"] for name, network in before.items()}

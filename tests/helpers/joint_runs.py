@@ -9,7 +9,7 @@ import socket
 import jax
 
 from helpers.shallow import TWO_STAGES
-from helpers.small_runs import PROCESSES, _ensure_server, config_of, end, kill
+from helpers.small_runs import PROCESSES, _ensure_server, _pause, config_of, end, kill, register
 from jax_mspac import config as config_lib
 from jax_mspac.runs import config_file, evaluate
 from jax_mspac.runtime import command, distributed
@@ -35,6 +35,11 @@ def network_config(folder, **changes):
     return config
 
 
+def linear_config(folder, **changes):
+    """As `network_config`, for what does not depend on the network: a method that compiles in no time."""
+    return network_config(folder, **{"method": "linear", **changes})
+
+
 class Run:
     """Processes that train together, or do what `mode` says; as a context manager it leaves none behind.
 
@@ -43,9 +48,10 @@ class Run:
       workdirs: of each process.
       devices: of each process.
       mode: a name of `WORK`.
+      pause: seconds that every step takes longer.
     """
 
-    def __init__(self, configs, workdirs, *, devices, mode="train"):
+    def __init__(self, configs, workdirs, *, devices, mode="train", pause=0.0):
         _ensure_server()
         self.outputs = [pathlib.Path(f"{workdir}.output{number}") for number, workdir in enumerate(workdirs)]
         count = len(configs)
@@ -53,7 +59,7 @@ class Run:
         self.processes = []
         for number, (config, workdir, output) in enumerate(zip(configs, workdirs, self.outputs, strict=True)):
             joining = dict(coordinator_address=address, num_processes=count, process_id=number) if count > 1 else {}
-            arguments = (config.to_json(), str(workdir), str(output), devices, joining, mode)
+            arguments = (config.to_json(), str(workdir), str(output), devices, joining, mode, pause)
             self.processes.append(PROCESSES.Process(target=_work, args=arguments))
 
     def __enter__(self):
@@ -85,11 +91,14 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def _work(fields, workdir, output, devices, joining, mode):
+def _work(fields, workdir, output, devices, joining, mode, pause):
     for stream in (1, 2):
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    register()
     command.quiet_libraries()
+    if pause:
+        _pause(pause)
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", devices)
     fields = config_file._tuples(json.loads(fields))

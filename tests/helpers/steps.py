@@ -65,18 +65,24 @@ def drawn_batch(config, devices=1, seed=0):
 
 
 class Training:
-    """Runs from one start on some devices, all with the programs of the first."""
+    """Runs from one start on some devices, all with the programs of the first.
 
-    def __init__(self, config, devices):
+    Args:
+      config: of the run.
+      devices: how many.
+      start: the `start` of another one whose networks are the same, which takes seconds to make.
+    """
+
+    def __init__(self, config, devices, *, start=None):
         self._config, self._used = config, jax.local_devices()[:devices]
         method = methods.build(config, num_identities=CLASSES)
         self._update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], self._used)
-        self._start = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+        self.start = start or jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
 
     def run(self, steps=1, batch=make_batch):
         """State on the host, and the metrics of each step."""
         # As a step leaves it, or the second one would be compiled again.
-        state, history = parallel.replicate(self._start, self._used), []
+        state, history = parallel.replicate(self.start, self._used), []
         for step in range(steps):
             shares = batch(self._config, len(self._used), seed=step)
             state, metrics = self._update(state, parallel.shard(shares, self._used))

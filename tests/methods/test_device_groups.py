@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from helpers.steps import CLASSES, make_batch, run, tiny_config
+from helpers.steps import CLASSES, Training, make_batch, run, tiny_config
 
 from jax_mspac import config as config_lib
 from jax_mspac import methods
@@ -51,8 +51,9 @@ def half(number):
     ["mspac", "agw", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hetero_center_triplet", "mfen"))],
 )
 def test_a_step_is_the_mean_of_the_groups_steps(method):
-    grouped, (metrics,) = run(group_config(method, **{"batch.group_devices": 2}), 4)
-    alone = [run(group_config(method), 2, batch=half(number)) for number in (0, 1)]
+    pair = Training(group_config(method), 2)
+    grouped, (metrics,) = Training(group_config(method, **{"batch.group_devices": 2}), 4, start=pair.start).run()
+    alone = [pair.run(batch=half(number)) for number in (0, 1)]
     expected = jax.tree.map(lambda *states: np.mean(states, axis=0), *(state.variables for state, _ in alone))
     for path, value in jax.tree.leaves_with_path(expected):
         found = grouped.variables
@@ -62,7 +63,7 @@ def test_a_step_is_the_mean_of_the_groups_steps(method):
     for name in metrics:
         assert metrics[name] == pytest.approx(np.mean([history[0][name] for _, history in alone]), rel=1e-5), name
     # That is not what all devices together do.
-    together, _ = run(group_config(method), 4)
+    together, _ = Training(group_config(method), 4, start=pair.start).run()
     norm = grouped.variables["embedder"]["batch_stats"]
     differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), norm, together.variables["embedder"]["batch_stats"])
     assert max(jax.tree.leaves(differences)) > 1e-3

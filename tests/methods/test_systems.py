@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 from helpers.shallow import TWO_STAGES
-from helpers.steps import CLASSES, Training, drawn_batch, make_batch, run, tiny_config
+from helpers.steps import CLASSES, Training, drawn_batch, make_batch, tiny_config
 
 from configs import (
     sysu,
@@ -149,7 +149,7 @@ def test_four_devices_do_what_one_does_and_the_losses_are_the_system_s(name, mon
     monkeypatch.setitem(BACKBONES, "vit_b16", vit.backbone(depth=2, heads=8))
     config = system_config(name)
     training = Training(config, 1)
-    (one, one_metrics), (four, four_metrics) = training.run(), run(config, 4)
+    (one, one_metrics), (four, four_metrics) = training.run(), Training(config, 4, start=training.start).run()
     for first, second in zip(one_metrics, four_metrics, strict=True):
         assert first.keys() == second.keys() == LOSSES[name] | NO_LOSSES | FURTHER.get(name, set())
         np.testing.assert_allclose(list(first.values()), list(second.values()), rtol=5e-4, atol=1e-6)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import sets
-from helpers.joint_runs import Run, network_config, run
+from helpers.joint_runs import Run, linear_config, network_config, run
 from helpers.small_runs import end, kill, killed_after, metrics_of, tensorboard_steps
 from helpers.trees import draw_folder_tree
 
@@ -42,6 +42,13 @@ def four_devices(folder):
 def two_processes(folder):
     """Workdir of an undisturbed run of two processes with two devices each, and what they said."""
     return folder / "two", run(network_config(folder), folder / "two", processes=2, devices=2)
+
+
+@pytest.fixture(scope="module")
+def linear(folder):
+    """Workdir of an undisturbed run of `linear_config`, of one process with four devices."""
+    run(linear_config(folder), folder / "linear", devices=4)
+    return folder / "linear"
 
 
 def assert_same_run(one, other):
@@ -110,9 +117,9 @@ def test_two_processes_evaluate_as_one_does(folder, four_devices, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_saves_all_and_the_run_goes_on(folder, four_devices, tmp_path):
-    config, workdir = network_config(folder), tmp_path / "run"
-    with Run([config] * 2, [workdir] * 2, devices=2) as started:
+def test_a_signal_to_one_process_saves_all_and_the_run_goes_on(folder, linear, tmp_path):
+    config, workdir = linear_config(folder), tmp_path / "run"
+    with Run([config] * 2, [workdir] * 2, devices=2, pause=0.3) as started:
         _await_steps(started, workdir, 2)
         os.kill(started.processes[1].pid, signal.SIGTERM)
         statuses, said = started.end()
@@ -120,14 +127,14 @@ def test_a_signal_to_one_process_saves_all_and_the_run_goes_on(folder, four_devi
     steps = [line["step"] for line in metrics_of(workdir)]
     assert steps[-1] < 20 and (workdir / FOLDER / str(steps[-1])).is_dir()
     run(config, workdir, processes=2, devices=2)
-    assert_same_run(four_devices, workdir)
+    assert_same_run(linear, workdir)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim, name", [(0, "leader"), (1, "unhealthy (stopped sending heartbeats):\n1")])
-def test_the_death_of_one_process_ends_the_other_with_its_name(folder, four_devices, tmp_path, victim, name):
-    config, workdir = network_config(folder), tmp_path / "run"
-    with Run([config] * 2, [workdir] * 2, devices=2) as started:
+def test_the_death_of_one_process_ends_the_other_with_its_name(folder, linear, tmp_path, victim, name):
+    config, workdir = linear_config(folder), tmp_path / "run"
+    with Run([config] * 2, [workdir] * 2, devices=2, pause=0.3) as started:
         _await_steps(started, workdir, 7)
         kill(started.processes[victim])
         start = time.monotonic()
@@ -137,7 +144,7 @@ def test_the_death_of_one_process_ends_the_other_with_its_name(folder, four_devi
     # Whoever dies, what is left on disk is the same.
     if victim == 0:
         run(config, workdir, processes=2, devices=2)
-        assert_same_run(four_devices, workdir)
+        assert_same_run(linear, workdir)
 
 
 def _await_steps(started, workdir, steps):
@@ -147,13 +154,13 @@ def _await_steps(started, workdir, steps):
         time.sleep(0.02)
 
 
-def test_what_one_process_cannot_do_ends_all_with_the_reason(folder, four_devices, tmp_path):
+def test_what_one_process_cannot_do_ends_all_with_the_reason(folder, linear, tmp_path):
     """Of each pair of processes, the second differs from the first in what the message names."""
-    workdir = killed_after(four_devices, 15, tmp_path / "run")
-    config = network_config(folder)
-    elsewhere = network_config(folder, **{"data.source": str(tmp_path / "nothing"), "data.data_dir": str(tmp_path)})
+    workdir = killed_after(linear, 15, tmp_path / "run")
+    config = linear_config(folder)
+    elsewhere = linear_config(folder, **{"data.source": str(tmp_path / "nothing"), "data.data_dir": str(tmp_path)})
     draw_folder_tree(tmp_path / "tree", identities=[f"someone {i}" for i in range(17)], images=1)
-    others = network_config(tmp_path)
+    others = linear_config(tmp_path)
     for configs, workdirs, messages in (
         ((config, config), (workdir, tmp_path / "other"), ("which all hosts must share: process 1 and process 0",) * 2),
         ((config, others), (workdir, workdir), ("the images of train: process 1 and process 0",) * 2),
