@@ -166,6 +166,8 @@ def _write(
             scores = {score: primary[score]["mean"] for score in results.SCORES}
             measured.setdefault(row.name, []).append(scores)
     notes = [_size(config), _protocol(primary) if primary else "No run is finished."]
+    if parts := series.parts_of(config):
+        notes.append(f"Each run is the mean of {len(parts)} models: {', '.join(parts)}.")
     if all(f"{folder_name(row)}/seed_{seed}" in seconds for row, seed in runs):
         total = sum(seconds[f"{folder_name(row)}/seed_{seed}"] for row, seed in runs)
         notes.append(f"{len(runs)} runs took {total / 60:.0f} minutes.")

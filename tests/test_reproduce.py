@@ -58,6 +58,11 @@ def reproduced(config, tmp_path_factory):
     return workdir, text
 
 
+def line_of(row, text):
+    """The cells of a row, after an empty one."""
+    return next(line for line in text.splitlines() if line.startswith(f"| {row.name} ")).split("|")
+
+
 def test_table_is_the_mean_of_its_runs(reproduced):
     workdir, text = reproduced
     assert (workdir / "table.md").read_text() == text
@@ -72,6 +77,32 @@ def test_table_is_the_mean_of_its_runs(reproduced):
     assert "resnet18, width 4, images 32x16, 1 steps" in text and "4 runs took" in text
     assert (workdir / "table.csv").read_text().count("\n") == 5
     assert (workdir / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_may_be_the_folds_of_a_cross_validation_and_goes_on_in_the_middle(config, tmp_path, monkeypatch):
+    config, trained, train_run = config.copy_and_resolve_references(), [], series.train_run
+    config.data.folds, config.data.val_fraction = 2, 0.0
+
+    def interrupted(part, folder):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(f"{folder.parent.parent.name}/{folder.name}")
+        return train_run(part, folder)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(series, "train_run", interrupted)
+        reproduce.reproduce(TABLE, ROWS, config, seeds=1, workdir=tmp_path)
+    first, second = map(reproduce.folder_name, ROWS)
+    assert trained == [f"{first}/fold_1", f"{first}/fold_2", f"{second}/fold_1"]
+    # The second row is not finished, and the table has the first one alone.
+    assert [line_of(row, (tmp_path / "table.md").read_text())[2].strip() for row in ROWS] == ["1", "0"]
+    text = reproduce.reproduce(TABLE, ROWS, config, seeds=1, workdir=tmp_path)
+    assert "Each run is the mean of 2 models: fold_1, fold_2." in text
+    for row, folder in zip(ROWS, (first, second), strict=True):
+        parts = [tmp_path / folder / "seed_0" / fold / "results.json" for fold in ("fold_1", "fold_2")]
+        outcomes = [json.loads(part.read_text()) for part in parts]
+        mean = np.mean([100 * outcome["rows"][outcome["primary"]]["mAP"]["mean"] for outcome in outcomes])
+        assert f"{mean:.2f}" in "|".join(line_of(row, text))
 
 
 def test_a_finished_table_trains_nothing_and_other_settings_are_refused(reproduced, config, monkeypatch):

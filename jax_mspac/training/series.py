@@ -178,7 +178,10 @@ def _report(outcome: dict[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def finished(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any] | None:
-    """The results of a part, if they are what training it with this config would give."""
+    """The results of a run or of a whole series, if they are what training it with this config would give."""
+    if parts := parts_of(config):
+        done = {name: outcome for name, part in parts.items() if (outcome := finished(part, folder / name))}
+        return average(done, parts) if len(done) == len(parts) else None
     try:
         outcome = json.loads((folder / results.JSON_FILE).read_text())
         trained = config_file.load(folder / config_file.FILE)
