@@ -71,7 +71,7 @@ def test_table_is_the_mean_of_its_runs(reproduced):
         for seed in (0, 1):
             outcome = json.loads((workdir / reproduce.folder_name(row) / f"seed_{seed}" / "results.json").read_text())
             scores.append(100 * outcome["rows"][outcome["primary"]]["mAP"]["mean"])
-        line = next(line for line in text.splitlines() if line.startswith(f"| {row.name} "))
+        line = "|".join(line_of(row, text))
         assert f"{np.mean(scores):.2f} ± {np.std(scores, ddof=1):.2f}" in line
         assert f"{row.slides['mAP']:.2f}" in line
     assert "resnet18, width 4, images 32x16, 1 steps" in text and "4 runs took" in text
@@ -80,23 +80,29 @@ def test_table_is_the_mean_of_its_runs(reproduced):
 
 
 def test_a_run_may_be_the_folds_of_a_cross_validation_and_goes_on_in_the_middle(config, tmp_path, monkeypatch):
-    config, trained, train_run = config.copy_and_resolve_references(), [], series.train_run
+    config, train_run = config.copy_and_resolve_references(), series.train_run
     config.data.folds, config.data.val_fraction = 2, 0.0
+    trained = []
 
     def interrupted(part, folder):
         if len(trained) == 3:
             raise KeyboardInterrupt
+        return recorded(part, folder)
+
+    def recorded(part, folder):
         trained.append(f"{folder.parent.parent.name}/{folder.name}")
         return train_run(part, folder)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(series, "train_run", interrupted)
+    monkeypatch.setattr(series, "train_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         reproduce.reproduce(TABLE, ROWS, config, seeds=1, workdir=tmp_path)
     first, second = map(reproduce.folder_name, ROWS)
     assert trained == [f"{first}/fold_1", f"{first}/fold_2", f"{second}/fold_1"]
     # The second row is not finished, and the table has the first one alone.
     assert [line_of(row, (tmp_path / "table.md").read_text())[2].strip() for row in ROWS] == ["1", "0"]
+    monkeypatch.setattr(series, "train_run", recorded)
     text = reproduce.reproduce(TABLE, ROWS, config, seeds=1, workdir=tmp_path)
+    assert trained[3:] == [f"{second}/fold_2"]
     assert "Each run is the mean of 2 models: fold_1, fold_2." in text
     for row, folder in zip(ROWS, (first, second), strict=True):
         parts = [tmp_path / folder / "seed_0" / fold / "results.json" for fold in ("fold_1", "fold_2")]
