@@ -89,7 +89,6 @@ def test_first_step_is_done_when_its_metrics_are_written(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_startup_of_the_real_command(tmp_path):
     small = ["data.height=32", "data.width=16", "model.width=4", "model.parts=2,1"]
     row = startup.first_step("demo", small, tmp_path, repeats=1)

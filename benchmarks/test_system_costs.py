@@ -47,7 +47,6 @@ def test_all_learned_systems_are_counted_and_have_the_images_that_are_asked_for(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_rows_compare_speeds_of_the_same_turns(monkeypatch):
     # Threads that wait for each other on a busy machine take longer than tiny arrays.
     monkeypatch.setattr(programs_systems.memory, "keep", lambda: False)
