@@ -150,12 +150,13 @@ def small(monkeypatch):
     monkeypatch.setitem(BACKBONES, "resnet10", resnet.backbone(resnet.BasicBlock, (1, 0, 0, 0)))
 
     def accuracies(steps, **changes):
-        config = game_config(**{"model.width": 16, "cmgan.every": 1, "cmgan.rate_factor": 2.0, **changes})
+        config = game_config(**{"model.width": 8, "cmgan.every": 1, "cmgan.rate_factor": 2.0, **changes})
         made = methods.build(config, num_identities=CLASSES)
         method = dataclasses.replace(made, discriminator=ModalityDiscriminator(hidden=(64, 32)))
         device = jax.local_devices()[:1]
         update = parallel.data_parallel(lambda state, batch: method.update(state, batch)[:2], device)
-        state = jax.device_get(jax.jit(method.init)(jax.random.key(0, impl="rbg")))
+        # As a step leaves it, or the second one would be compiled again.
+        state = parallel.replicate(jax.jit(method.init)(jax.random.key(0, impl="rbg")), device)
         batches = [parallel.shard(drawn_batch(config, seed=seed), device) for seed in range(10)]
         told = []
         for step in range(steps):
