@@ -189,6 +189,12 @@ class Checkpoints:
         """
         steps, folder = self.steps, self._checkpointer.directory
         if not steps:
+            root = pathlib.Path(folder).parent
+            if runs := sorted(path.parent.name for path in root.glob(f"*/{FOLDER}")):
+                raise UserError(
+                    f"no checkpoint in {folder}: {root} holds {len(runs)} runs; name the folder of one, "
+                    f"such as {root / runs[0]}"
+                )
             raise UserError(f"no checkpoint in {folder}: train first, or name the --workdir of a training run")
         if which == "latest":
             return steps[-1]

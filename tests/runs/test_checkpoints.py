@@ -10,7 +10,7 @@ import pytest
 
 from jax_mspac.errors import UserError
 from jax_mspac.methods.base import State
-from jax_mspac.runs.checkpoints import DAMAGED, Checkpoints, DamagedCheckpoint
+from jax_mspac.runs.checkpoints import DAMAGED, FOLDER, Checkpoints, DamagedCheckpoint
 
 
 def make_state(step, width=3):
@@ -85,6 +85,15 @@ def test_missing_checkpoints_are_named(tmp_path):
             checkpoints.find("5")
         with pytest.raises(UserError, match="no best one"):
             checkpoints.find("best")
+
+
+def test_of_a_folder_of_several_runs_one_is_asked_for(tmp_path):
+    for fold in ("fold_2", "fold_1"):
+        with Checkpoints(tmp_path / fold / FOLDER) as checkpoints:
+            checkpoints.save(make_state(1))
+    with Checkpoints(tmp_path / FOLDER, read_only=True) as checkpoints:
+        with pytest.raises(UserError, match=r"no checkpoint in .* holds 2 runs; name .* one, such as .*/fold_1$"):
+            checkpoints.find("latest")
 
 
 DAMAGE = {
