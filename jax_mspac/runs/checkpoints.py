@@ -189,7 +189,7 @@ class Checkpoints:
         """
         steps, folder = self.steps, self._checkpointer.directory
         if not steps:
-            root = pathlib.Path(folder).parent
+            root = folder.parent
             if runs := sorted(path.parent.name for path in root.glob(f"*/{FOLDER}")):
                 raise UserError(
                     f"no checkpoint in {folder}: {root} holds {len(runs)} runs; name the folder of one, "
