@@ -25,7 +25,7 @@ from jax_mspac.methods.augmentation import MEAN, STD  # noqa: E402
 from jax_mspac.models import embedder as embedders  # noqa: E402
 from jax_mspac.runtime import parallel  # noqa: E402
 
-STEPS = 3
+STEPS = 2
 
 
 def main() -> None:

@@ -37,7 +37,6 @@ TRAIN_LOGITS = [[0.6400464, 0.1726909, 0.1422619], [0.397307, -0.02205707, -0.16
 TRACE = [
     [2.30346104525, 19.7275749447],
     [2.57784341849, 20.0790597417],
-    [2.68276687481, 20.6962594681],
 ]
 # The norm of a tensor's gradient at the first step.
 GRADIENT_NORMS = {
@@ -88,7 +87,7 @@ def test_steps_in_64_bits_are_the_original_s():
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     # Rounding grows from step to step.
-    for found, expected, error in zip(seen["trace"], TRACE, (1e-10, 1e-8, 1e-6), strict=True):
+    for found, expected, error in zip(seen["trace"], TRACE, (1e-10, 1e-8), strict=True):
         np.testing.assert_allclose(found, expected, rtol=error)
     for kind, norms in (("gradients", GRADIENT_NORMS), ("statistics", RUNNING_NORMS)):
         for key, norm in norms.items():

@@ -237,10 +237,11 @@ def test_a_run_resumes_to_the_bit_and_stops_at_what_is_not_finite_in_any_player(
     assert train(config, tmp_path / "again")["rows"] == whole["rows"]
     assert small_runs.metrics_of(tmp_path / "again") == lines
     method = methods.build(config, num_identities=5)
+    shapes = jax.eval_shape(method.init, jax.random.key(0))
 
     def state_of(run, step):
         with Checkpoints(tmp_path / run / FOLDER, read_only=True) as checkpoints:
-            return checkpoints.restore(step, jax.eval_shape(method.init, jax.random.key(0)))
+            return checkpoints.restore(step, shapes)
 
     last = state_of("whole", 3)
     jax.tree.map(np.testing.assert_array_equal, last, state_of("again", 3))
