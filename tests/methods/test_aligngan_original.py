@@ -100,12 +100,12 @@ def method():
     return WithPlainEncoder(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)})
 
 
-def view(step):
+def view(images, step):
     def of_both(values):
         return dict(zip(MODALITIES, values, strict=True))
 
     keys = jax.random.split(jax.random.key(0), 8)
-    return View(of_both(public.images()), of_both([public.LABELS] * 2), of_both([keys] * 2), jnp.int32(step))
+    return View(of_both(images), of_both([public.LABELS] * 2), of_both([keys] * 2), jnp.int32(step))
 
 
 def test_what_the_networks_make(networks):
@@ -141,16 +141,17 @@ def test_terms_and_gradients(networks):
     def of(name):
         player = players[name]
 
-        def loss(own, step):
+        def loss(own, images, step):
             seen = {**networks, **{n: {**networks[n], "params": params} for n, params in own.items()}}
-            value, outcome = player.loss(seen, (view(step), view(step)), jax.random.key(0))
+            value, outcome = player.loss(seen, (view(images, step),) * 2, jax.random.key(0))
             return value, outcome.metrics
 
         owned = {n: networks[n]["params"] for n in player.networks if n != "embedder"}
         graded = jax.value_and_grad(loss, has_aux=True)
         device = jax.local_devices()[:1]
-        run = jax.pmap(graded, axis_name=parallel.AXIS, in_axes=(None, 0), out_axes=None, devices=device)
-        return lambda step: run(owned, jnp.array([step]))
+        run = jax.pmap(graded, axis_name=parallel.AXIS, in_axes=(None, None, 0), out_axes=None, devices=device)
+        # Images as an argument: what depends on constants alone is computed while compiling, which is slow.
+        return lambda step: run(owned, public.images(), jnp.array([step]))
 
     compiled = {name: of(name) for name in players}
     with jax.default_matmul_precision("highest"):
