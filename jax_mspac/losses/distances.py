@@ -1,4 +1,7 @@
-"""Distances and unit vectors that stay finite, with finite gradients, for any finite features."""
+"""Distances and unit vectors that stay finite, with finite gradients, for any finite features.
+
+Each is one program where it is called by itself, and traced once where a step calls it often.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,7 @@ def bounded(x: jax.Array, limit: float = LARGEST) -> jax.Array:
     return jnp.where(jnp.isfinite(x), jnp.clip(x, -limit, limit), x)
 
 
+@jax.jit
 def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
     """Squared Euclidean distance between all pairs: |x|^2 + |y|^2 - 2 x.y, clamped at 0.
 
@@ -29,11 +33,13 @@ def squared_euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.maximum(x_squared + y_squared - 2.0 * product, 0.0)
 
 
+@jax.jit
 def euclidean(x: jax.Array, y: jax.Array) -> jax.Array:
     """Euclidean distance between all pairs, as `squared_euclidean`, with gradient 0 where the distance is 0."""
     return _root(squared_euclidean(x, y))
 
 
+@jax.jit
 def between_rows(x: jax.Array, y: jax.Array) -> jax.Array:
     """Euclidean distance of each row of one array to that row of the other, with gradient 0 where it is 0.
 
@@ -48,6 +54,7 @@ def _root(squared: jax.Array) -> jax.Array:
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
+@jax.jit
 def unit(x: jax.Array) -> jax.Array:
     """Vectors [..., D] scaled to Euclidean length 1 along the last axis: float32 [..., D].
 
