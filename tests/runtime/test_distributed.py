@@ -70,8 +70,8 @@ def test_two_processes_are_the_run_of_one(four_devices, two_processes):
     workdir, said = two_processes
     assert_same_run(four_devices, workdir)
     assert "Results of step 20" in said[0] and "step 20/20" in said[0]
-    # Threads of Gloo write past Python, into each other's lines.
-    assert all("peer ranks" in line for line in said[1].splitlines()), said[1]
+    # Threads of Gloo write past Python, into each other's lines, whose ends may then stand together.
+    assert all("peer ranks" in line for line in filter(None, said[1].splitlines())), said[1]
 
 
 def test_one_device_is_the_run_of_four(folder, four_devices):
