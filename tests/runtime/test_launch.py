@@ -161,7 +161,7 @@ def test_local_tells_those_that_start_after_the_signal_too(tmp_path, fake_python
     assert not any(pathlib.Path("/proc", pid).exists() for pid in (tmp_path / "started").read_text().split())
 
 
-def tiny_run(folder, workdir):
+def tiny_run(folder, workdir, *, saved_every):
     """Arguments of a run that takes seconds, on a drawn tree."""
     return [
         "--config=configs/folder.py",
@@ -172,7 +172,7 @@ def tiny_run(folder, workdir):
         *("--config.batch.identities=4", "--config.batch.visible=1", "--config.batch.infrared=1"),
         *("--config.model.backbone=resnet10", "--config.model.width=4", "--config.model.parts=2,1"),
         *("--config.loss.identity=global", "--config.eval.batch=5"),
-        *("--config.train.steps=200", "--config.train.log_every=1", "--config.checkpoint.every=4"),
+        *("--config.train.steps=100", "--config.train.log_every=1", f"--config.checkpoint.every={saved_every}"),
     ]
 
 
@@ -274,7 +274,7 @@ def test_a_preempted_slurm_job_requeues_itself_and_is_the_undisturbed_run(slurm,
     workdir, undisturbed = tmp_path / "my run", tmp_path / "undisturbed"
     submit = ["sbatch", "--parsable", f"--output={tmp_path / 'job.out'}", "launch/slurm.sbatch"]
     job = subprocess.run(
-        [*submit, *tiny_run(tmp_path, workdir)],
+        [*submit, *tiny_run(tmp_path, workdir, saved_every=4)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -290,14 +290,14 @@ def test_a_preempted_slurm_job_requeues_itself_and_is_the_undisturbed_run(slurm,
     assert "resuming from the checkpoint of step" in output, output
 
     done = subprocess.run(
-        [sys.executable, "-m", "jax_mspac.main", *tiny_run(tmp_path, undisturbed)],
+        [sys.executable, "-m", "jax_mspac.main", *tiny_run(tmp_path, undisturbed, saved_every=100)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert [line["step"] for line in metrics_of(workdir)] == list(range(1, 201))
+    assert [line["step"] for line in metrics_of(workdir)] == list(range(1, 101))
     assert metrics_of(workdir) == metrics_of(undisturbed)
     tables = [json.loads((folder / "results.json").read_text())["rows"] for folder in (workdir, undisturbed)]
     assert tables[0] == tables[1]
