@@ -1,7 +1,9 @@
 """The tests of the benchmarks see as many devices as those of the package, and compile as they do."""
 
+import gc
 import os
 
+gc.set_threshold(20_000, 20, 20)
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 
 import jax  # noqa: E402

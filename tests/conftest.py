@@ -7,6 +7,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+# A tenth of the time went into looking through the libraries' objects, which stay, and a tracer's, which pass.
+gc.set_threshold(20_000, 20, 20)
 # Tests compile much and compute little; the processes that they start, too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 # Loops that are not made by way of MLIR compile in half the time; since 0.11.1 jaxlib has no others, and it ends at a
@@ -19,8 +21,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from jax_mspac.methods import METHODS
-from jax_mspac.runtime import memory
+from jax_mspac.methods import METHODS  # noqa: E402
+from jax_mspac.runtime import memory  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -37,15 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])
 
 
-@pytest.fixture(scope="session", autouse=True)
-def rare_garbage_collection() -> Iterator[None]:
-    """A tenth of the time went into looking through the libraries' objects, which stay, and a tracer's, which pass."""
-    before = gc.get_threshold()
+def pytest_collection_finish() -> None:
+    """What has been imported by now stays."""
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    yield
-    gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """What every command does around its work: quiet libraries, errors and signals as a line, a compilation cache."""
 
 import contextlib
+import gc
 import io
 import logging as standard_logging
 import os
@@ -44,7 +45,11 @@ _BESIDE = {"jax2onnx": "pip install --no-deps 'jax2onnx>=0.17,<0.18'"}
 
 
 def run(main: Callable[[list[str]], None], **options: Any) -> None:
-    """`absl.app.run` for a program that ends even where a failed disk keeps threads of libraries waiting."""
+    """`absl.app.run` for a program that ends even where a failed disk keeps threads of libraries waiting.
+
+    It looks for garbage less often: what libraries and a network's tracing make is many objects, most of which stay.
+    """
+    gc.set_threshold(10_000, 10, 10)
     for stream in (sys.stdout, sys.stderr):
         # What a locale without UTF-8 cannot show, such as the sign of a deviation, must not end a run.
         if isinstance(stream, io.TextIOWrapper):

@@ -35,7 +35,7 @@ from jax_mspac.training import loop
 
 PROCESSES = multiprocessing.get_context("forkserver")
 # What a run imports when it needs it: TensorFlow, and the writer of TensorBoard's files.
-PROCESSES.set_forkserver_preload([__name__, "jax_mspac.data.preparation", "tensorboard.summary"])
+PROCESSES.set_forkserver_preload([__name__, "jax_mspac.data.preparation", "tensorboard.summary", "helpers.frozen"])
 
 
 @dataclasses.dataclass(frozen=True)
